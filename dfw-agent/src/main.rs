@@ -1,0 +1,3 @@
+//! The binary `dfw`.
+
+fn main() {}

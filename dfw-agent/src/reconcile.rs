@@ -1,0 +1,1 @@
+//! Level-triggered loop: desired state against what the kernel holds.

@@ -1,0 +1,23 @@
+//! What the BPF programs and the agent of dfw must agree on, and the decision itself.
+//!
+//! Everything here is `no_std`, free of I/O, clocks and allocation. The same code is compiled into the BPF object, into
+//! the agent (which writes the maps) and into the tests, so that what is tested is what runs in the kernel.
+
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod conntrack;
+pub mod decide;
+pub mod flow;
+pub mod key;
+pub mod maps;
+pub mod packet;
+pub mod parse;
+pub mod reason;
+pub mod value;
+
+#[cfg(feature = "user")]
+mod pod;

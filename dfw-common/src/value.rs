@@ -1,0 +1,264 @@
+//! Map values. Fixed layout, explicit padding, no bool, enum or Option: every bit pattern that the kernel hands back is valid.
+
+use crate::{
+    addr::Mac,
+    key::{FlowKey, NetworkId},
+    reason::Verdict,
+};
+
+/// The identity that a policy header falls back to: every peer that no rule of the policy names.
+pub const IDENTITY_OTHER: u32 = 0;
+
+/// Modes of an endpoint, as numbers in [`Endpoint::mode`].
+pub mod mode {
+    /// Not judged.
+    pub const OFF: u32 = 0;
+    /// Judged and counted, nothing dropped by policy.
+    pub const AUDIT: u32 = 1;
+    /// Judged and dropped.
+    pub const ENFORCE: u32 = 2;
+}
+
+/// What an address is, as numbers in [`Address::kind`] and [`Prefix::kind`] (docs/semantics.md section 2).
+pub mod kind {
+    /// Neither a container, this host, nor in a managed subnet.
+    pub const WORLD: u32 = 1;
+    /// Local to the host.
+    pub const HOST: u32 = 2;
+    /// A managed endpoint.
+    pub const ENDPOINT: u32 = 3;
+    /// Multicast or broadcast.
+    pub const GROUP: u32 = 4;
+    /// In a managed subnet but nobody's, or ambiguous: always denied.
+    pub const UNKNOWN: u32 = 5;
+}
+
+/// One managed port, in the port table at a position that its ifindex hashes to. An entry with `ifindex` 0 is free.
+///
+/// `mode`, `policy` and `epoch` are one 8-byte aligned group each with what must change together.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Endpoint {
+    /// Host-side ifindex.
+    pub ifindex: u32,
+    /// Its network: the ifindex of the bridge.
+    pub network: NetworkId,
+    /// [`mode`], as a number.
+    pub mode: u32,
+    /// The policy that both its directions are judged by.
+    pub policy: u32,
+    /// First position of its part of the flow ring.
+    pub ring_base: u32,
+    /// Length of that part minus one; the length is a power of two. How many flows it may own.
+    pub ring_mask: u32,
+    /// The container's MAC.
+    pub mac: Mac,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// Who has an exact address.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Address {
+    /// [`kind`], as a number.
+    pub kind: u32,
+    /// Identity in policy entries.
+    pub identity: u32,
+    /// Host-side ifindex of the endpoint, else 0.
+    pub ifindex: u32,
+    /// The endpoint's network, else 0.
+    pub network: NetworkId,
+}
+
+/// What the addresses under a prefix are. Carries the identity of *all* CIDR peers that cover it, or deny would not
+/// beat allow.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Prefix {
+    /// [`kind`], as a number.
+    pub kind: u32,
+    /// Identity in policy entries.
+    pub identity: u32,
+}
+
+/// A policy header, or the verdict of one port prefix (see [`crate::key::PolicyKey`]).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PolicyEntry {
+    /// Header: bit N is set when some protocol has entries with N leading port bits. Otherwise zero.
+    pub lengths: u32,
+    /// Number of the deciding rule in its policy, [`PolicyEntry::NO_RULE`] if none.
+    pub rule: u16,
+    /// [`PolicyEntry::ALLOW`] or [`PolicyEntry::DENY`]. In a header: of everything that has no entry.
+    pub verdict: u8,
+    /// [`PolicyEntry::LOG`], and in a header [`PolicyEntry::SOME_ALLOWED`].
+    pub flags: u8,
+}
+
+impl PolicyEntry {
+    /// Denied.
+    pub const DENY: u8 = 0;
+    /// Allowed.
+    pub const ALLOW: u8 = 1;
+    /// Each new flow makes an event.
+    pub const LOG: u8 = 1;
+    /// Header: at least one entry, or the header itself, allows: address resolution may pass.
+    pub const SOME_ALLOWED: u8 = 2;
+    /// No rule decided.
+    pub const NO_RULE: u16 = u16::MAX;
+}
+
+/// What one side of a flow was found to be.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Side {
+    /// The policy epoch under which it was judged; 0 = never judged.
+    pub epoch: u32,
+    /// [`Verdict`] as a number, Allow or Audit; a denied side is never recorded.
+    pub verdict: u8,
+    /// [`crate::reason::Reason`] as a number.
+    pub reason: u8,
+    /// Number of the deciding rule.
+    pub rule: u16,
+}
+
+/// State of a flow in the kernel's flow table.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flow {
+    /// The initiator's egress side and the responder's ingress side, in this order.
+    pub sides: [Side; 2],
+    /// ifindex of initiator and responder where they are endpoints of this network, else 0.
+    pub ifindex: [u32; 2],
+    /// Last packet, in jiffies (truncated; compare by wrapping difference).
+    pub seen: u32,
+    /// Position in the flow ring.
+    pub ring: u32,
+    /// Packets from initiator, from responder.
+    pub packets: [u64; 2],
+    /// Bytes from initiator, from responder, as the hook sees them (Ethernet frame).
+    pub bytes: [u64; 2],
+    /// 1 when the initiator is the low end of the key, else 0.
+    pub initiator_low: u8,
+    /// [`crate::conntrack::state`] as a number.
+    pub state: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+
+/// One position of the flow ring: which flow holds this place of its owner's quota.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RingEntry {
+    /// The flow's key; all zero when free.
+    pub key: FlowKey,
+    /// Next position to try, in the first entry of each part: a running count.
+    pub cursor: u32,
+}
+
+/// Node-wide settings, one entry.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Bumped after each change of policy; flows judged under another epoch are judged again. Never 0.
+    pub epoch: u32,
+    /// 1 when `--unlabelled enforce`: the bridge backstop closes what no endpoint owns.
+    pub enforcing: u32,
+    /// Until when (jiffies, truncated) TCP packets without a flow are taken in; 0 = not at all.
+    pub adopt_until: u32,
+    /// Jiffies a second (CONFIG_HZ).
+    pub hz: u32,
+    /// Events a second and CPU.
+    pub event_rate: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Packets and bytes of one counter on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the Ethernet frame.
+    pub bytes: u64,
+}
+
+/// Event budget of one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EventBudget {
+    /// Second (in jiffies / hz) that `spent` belongs to.
+    pub second: u32,
+    /// Events sent in that second.
+    pub spent: u32,
+    /// Events sent since load.
+    pub sent: u64,
+    /// Events not sent: over the rate, or no room in the buffer.
+    pub lost: u64,
+}
+
+/// One event of the ring buffer: a new or a denied flow.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Nanoseconds since boot (CLOCK_MONOTONIC).
+    pub time: u64,
+    /// Source address; zero when the packet has none that could be read.
+    pub source: crate::addr::Addr,
+    /// Destination address.
+    pub destination: crate::addr::Addr,
+    /// Source port, host order.
+    pub source_port: u16,
+    /// Destination port (ICMP: type), host order.
+    pub destination_port: u16,
+    /// Network of the hook.
+    pub network: NetworkId,
+    /// ifindex of the endpoint whose side this is; 0 when none.
+    pub ifindex: u32,
+    /// Frame length, bytes.
+    pub length: u32,
+    /// Number of the deciding rule in the endpoint's policy.
+    pub rule: u16,
+    /// Ethertype, host order.
+    pub ethertype: u16,
+    /// IP protocol.
+    pub protocol: u8,
+    /// [`crate::reason::Direction`] as a number.
+    pub direction: u8,
+    /// [`Verdict`] as a number.
+    pub verdict: u8,
+    /// [`crate::reason::Reason`] as a number.
+    pub reason: u8,
+    /// The endpoint's policy, to which `rule` belongs.
+    pub policy: u32,
+}
+
+impl Side {
+    /// Whether this side was judged under `epoch`.
+    #[inline(always)]
+    pub const fn is_current(&self, epoch: u32) -> bool {
+        self.epoch == epoch
+    }
+
+    /// A side that was judged.
+    #[inline(always)]
+    pub const fn judged(epoch: u32, verdict: Verdict, reason: u8, rule: u16) -> Self {
+        Self { epoch, verdict: verdict as u8, reason, rule }
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Endpoint>() == 32);
+    assert!(size_of::<Address>() == 16);
+    assert!(size_of::<Prefix>() == 8);
+    assert!(size_of::<PolicyEntry>() == 8);
+    assert!(size_of::<Side>() == 8);
+    assert!(size_of::<Flow>() == 72);
+    assert!(size_of::<RingEntry>() == 48);
+    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Count>() == 16);
+    assert!(size_of::<EventBudget>() == 24);
+    assert!(size_of::<Event>() == 72);
+};

@@ -1,0 +1,3 @@
+//! Every script of the project.
+
+fn main() {}
