@@ -38,7 +38,10 @@ impl Addr {
     /// Whether this is `::` or `0.0.0.0`.
     #[inline(always)]
     pub const fn is_unspecified(&self) -> bool {
-        self.0[0] == 0 && self.0[1] == 0 && self.0[3] == 0 && (self.0[2] == 0 || self.0[2] == V4_MAPPED)
+        self.0[0] == 0
+            && self.0[1] == 0
+            && self.0[3] == 0
+            && (self.0[2] == 0 || self.0[2] == V4_MAPPED)
     }
 
     /// Whether this is a multicast address of either family, or the limited broadcast `255.255.255.255`.
@@ -119,21 +122,36 @@ impl core::fmt::Debug for Addr {
     }
 }
 
-/// A MAC address in wire order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-#[repr(C)]
-pub struct Mac(pub [u8; 6]);
+/// A MAC address: its six wire bytes and two of zero, held in one word, so that a BPF program compares words.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
+pub struct Mac(u64);
 
 impl Mac {
+    /// From six bytes in wire order.
+    #[inline(always)]
+    pub const fn new(m: [u8; 6]) -> Self {
+        Self(u64::from_ne_bytes([
+            m[0], m[1], m[2], m[3], m[4], m[5], 0, 0,
+        ]))
+    }
+
+    /// The six bytes in wire order.
+    #[inline(always)]
+    pub const fn octets(&self) -> [u8; 6] {
+        let m = self.0.to_ne_bytes();
+        [m[0], m[1], m[2], m[3], m[4], m[5]]
+    }
+
     /// Whether the group bit is set: multicast or broadcast (IEEE 802, first bit on the wire).
     #[inline(always)]
     pub const fn is_group(&self) -> bool {
-        self.0[0] & 1 != 0
+        self.octets()[0] & 1 != 0
     }
 
     /// The link-local address that the kernel makes of this MAC (modified EUI-64, RFC 4291 appendix A).
     pub const fn link_local(&self) -> Addr {
-        let m = self.0;
+        let m = self.octets();
         Addr([
             u32::from_ne_bytes([0xfe, 0x80, 0, 0]),
             0,
@@ -145,14 +163,30 @@ impl Mac {
 
 impl core::fmt::Display for Mac {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let m = self.0;
-        write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", m[0], m[1], m[2], m[3], m[4], m[5])
+        let m = self.octets();
+        write!(
+            f,
+            "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
+            m[0], m[1], m[2], m[3], m[4], m[5]
+        )
     }
 }
 
 impl core::fmt::Debug for Mac {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         core::fmt::Display::fmt(self, f)
+    }
+}
+
+impl PartialOrd for Mac {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Mac {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.octets().cmp(&other.octets())
     }
 }
 
@@ -182,7 +216,7 @@ impl core::str::FromStr for Mac {
             *byte = u8::from_str_radix(part, 16).map_err(|_| MacError)?;
         }
         match parts.next() {
-            None => Ok(Self(out)),
+            None => Ok(Self::new(out)),
             Some(_) => Err(MacError),
         }
     }
@@ -198,17 +232,38 @@ mod tests {
         assert!(v4.is_v4() && !v4.is_group() && !v4.is_unspecified());
         assert_eq!(v4.to_ip().to_string_lossless(), "10.1.2.3");
         for group in ["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1"] {
-            assert!(Addr::from(group.parse::<IpAddr>().expect("address")).is_group(), "{group}");
+            assert!(
+                Addr::from(group.parse::<IpAddr>().expect("address")).is_group(),
+                "{group}"
+            );
         }
-        for single in ["223.255.255.255", "240.0.0.1", "fe80::1", "::1", "10.0.0.255"] {
-            assert!(!Addr::from(single.parse::<IpAddr>().expect("address")).is_group(), "{single}");
+        for single in [
+            "223.255.255.255",
+            "240.0.0.1",
+            "fe80::1",
+            "::1",
+            "10.0.0.255",
+        ] {
+            assert!(
+                !Addr::from(single.parse::<IpAddr>().expect("address")).is_group(),
+                "{single}"
+            );
         }
         assert!(Addr::from("febf::1".parse::<IpAddr>().expect("address")).is_link_local_v6());
         assert!(!Addr::from("fec0::1".parse::<IpAddr>().expect("address")).is_link_local_v6());
         assert!(Addr::from("0.0.0.0".parse::<IpAddr>().expect("address")).is_unspecified());
         let mac: Mac = "02:42:ac:11:00:02".parse().expect("MAC");
-        assert_eq!(mac.link_local().to_ip().to_string_lossless(), "fe80::42:acff:fe11:2");
-        for bad in ["", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "2:42:ac:11:00:02", "+2:42:ac:11:00:02"] {
+        assert_eq!(
+            mac.link_local().to_ip().to_string_lossless(),
+            "fe80::42:acff:fe11:2"
+        );
+        for bad in [
+            "",
+            "02:42:ac:11:00",
+            "02:42:ac:11:00:02:03",
+            "2:42:ac:11:00:02",
+            "+2:42:ac:11:00:02",
+        ] {
             assert_eq!(bad.parse::<Mac>(), Err(MacError), "{bad}");
         }
     }

@@ -2,12 +2,11 @@
 //! (docs/semantics.md section 10). Never policy; only on a node that enforces.
 
 use crate::{
-    decide::Hook,
+    decide::{Hook, Scratch},
     env::Env,
     key::NetworkId,
     packet::Packet,
     parse::parse,
-    policy::classify,
     reason::Reason,
     value::kind,
 };
@@ -19,21 +18,26 @@ pub fn backstop<E: Env, P: Packet>(
     packet: &P,
     network: NetworkId,
     hook: Hook,
+    scratch: &mut Scratch,
 ) -> Option<Reason> {
     if env.settings().enforcing == 0 {
         return None;
     }
-    let headers = match parse(packet) {
-        Ok(headers) => headers,
-        Err(reason) => return Some(reason),
-    };
+    let headers = &mut scratch.headers;
+    if let Err(reason) = parse(packet, headers) {
+        return Some(reason);
+    }
     let class = match hook {
         // Duplicate address detection and its like: has no address yet that could be answered.
         Hook::From if headers.source.is_unspecified() => return None,
-        Hook::From => classify(env, network, &headers.source),
-        Hook::To => classify(env, network, &headers.destination),
+        Hook::From => env.classify(network, &headers.source),
+        Hook::To => env.classify(network, &headers.destination),
     };
     let is_managed = class.kind == kind::ENDPOINT && class.network == network;
     let is_group = matches!(hook, Hook::To) && class.kind == kind::GROUP;
-    if is_managed || is_group { None } else { Some(Reason::Unmanaged) }
+    if is_managed || is_group {
+        None
+    } else {
+        Some(Reason::Unmanaged)
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     key::{FlowKey, NetworkId, proto},
     packet::{Headers, tcp},
     parse::{Icmp, icmp},
-    value::{Endpoint, Flow},
+    value::Flow,
 };
 
 /// States of a flow, as numbers in [`Flow::state`].
@@ -46,8 +46,16 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
         Icmp::EchoRequest | Icmp::Error | Icmp::Neighbour | Icmp::Other => 2 - u8::from(low),
     };
     let key = FlowKey {
-        low: if low { headers.source } else { headers.destination },
-        high: if low { headers.destination } else { headers.source },
+        low: if low {
+            headers.source
+        } else {
+            headers.destination
+        },
+        high: if low {
+            headers.destination
+        } else {
+            headers.source
+        },
         low_port: if low { source_port } else { destination_port },
         high_port: if low { destination_port } else { source_port },
         network,
@@ -84,7 +92,11 @@ pub fn next_state(now: u8, headers: &Headers, from_initiator: bool) -> u8 {
             return state::CLOSING;
         }
     }
-    if now == state::NEW && !from_initiator { state::ESTABLISHED } else { now }
+    if now == state::NEW && !from_initiator {
+        state::ESTABLISHED
+    } else {
+        now
+    }
 }
 
 /// After how many seconds of silence a flow is forgotten.
@@ -115,13 +127,14 @@ pub const fn is_expired(flow: &Flow, protocol: u8, now: u32, hz: u32) -> bool {
 /// Finds a place for a new flow within its owner's quota: a free one, else that of an expired flow, else that of a flow
 /// nobody answered, else the one whose turn it is. So a flood recycles the flooder's own flows, and its established
 /// ones last. None only when the owner's part of the ring does not exist.
-#[inline(never)]
-pub fn place<E: Env>(env: &mut E, owner: &Endpoint, key: &FlowKey, now: u32, hz: u32) -> Option<u32> {
-    let turn = env.next_in_ring(owner.ring_base).wrapping_mul(RING_WINDOW);
+#[inline(always)]
+pub fn place<E: Env>(env: &mut E, base: u32, mask: u32, key: &FlowKey) -> Option<u32> {
+    let (now, hz) = (env.now(), env.settings().hz);
+    let turn = env.next_in_ring(base).wrapping_mul(RING_WINDOW);
     let mut best = None;
     let mut best_cost = 3;
     for step in 0..RING_WINDOW {
-        let position = owner.ring_base.wrapping_add(turn.wrapping_add(step) & owner.ring_mask);
+        let position = base.wrapping_add(turn.wrapping_add(step) & mask);
         let cost = match env.in_ring(position) {
             None => 0,
             Some(holder) => match env.flow(&holder) {
@@ -149,5 +162,9 @@ pub fn place<E: Env>(env: &mut E, owner: &Endpoint, key: &FlowKey, now: u32, hz:
             env.remove_flow(&holder);
         }
     }
-    if env.put_in_ring(position, key) { Some(position) } else { None }
+    if env.put_in_ring(position, key) {
+        Some(position)
+    } else {
+        None
+    }
 }

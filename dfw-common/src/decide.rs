@@ -4,15 +4,14 @@
 //! docs/semantics.md says what the rules mean; the sections are named where they are carried out.
 
 use crate::{
-    conntrack::{
-        is_expired, is_syn, key_of, may_open, next_state, place, state,
-    },
+    addr::{Addr, Mac},
+    conntrack::{is_expired, is_syn, key_of, may_open, next_state, state},
     env::Env,
     key::{FlowKey, proto},
     neighbour,
     packet::{Headers, Packet, ethertype},
     parse::{Icmp, icmp, parse, quoted},
-    policy::{Question, Ruling, ask, classify},
+    policy::{Question, Ruling},
     reason::{Direction, Reason, Verdict},
     value::{Address, Endpoint, Flow, PolicyEntry, Settings, Side, kind, mode},
 };
@@ -37,35 +36,74 @@ pub struct Place {
     pub ingress: u32,
 }
 
-/// What is counted on one side.
+/// What is counted on one side. Neither an `Option` nor padded: the verifier refuses to copy what is left undefined.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tally {
+    /// Number of the deciding rule, [`PolicyEntry::NO_RULE`] if none.
+    pub rule: u16,
     /// Allow, deny or audit.
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// Number of the deciding rule, [`PolicyEntry::NO_RULE`] if none.
-    pub rule: u16,
+    /// Whether anything is counted; if not, the rest means nothing.
+    pub is_counted: bool,
+    /// Zero.
+    pub pad: u8,
 }
 
 /// What becomes of a packet.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// Whether it goes on.
     pub pass: bool,
     /// Whether it opened a flow.
     pub is_new: bool,
+    /// Zero.
+    pub pad: [u8; 2],
     /// What the hook's endpoint counts.
-    pub own: Option<Tally>,
+    pub own: Tally,
     /// What the receiver counts when its ingress side denied the packet at the sender's hook.
-    pub peer: Option<Tally>,
-    /// The receiver's ifindex, when `peer` is there.
+    pub peer: Tally,
+    /// The receiver's ifindex, when `peer` is counted.
     pub peer_ifindex: u32,
+}
+
+impl Tally {
+    /// Counted nowhere.
+    pub const NONE: Self = Self {
+        rule: PolicyEntry::NO_RULE,
+        verdict: Verdict::Allow,
+        reason: Reason::Allowed,
+        is_counted: false,
+        pad: 0,
+    };
+
+    /// Counted.
+
+    #[inline(always)]
+    pub const fn new(verdict: Verdict, reason: Reason, rule: u16) -> Self {
+        Self {
+            rule,
+            verdict,
+            reason,
+            is_counted: true,
+            pad: 0,
+        }
+    }
 }
 
 impl Outcome {
     /// Goes on and counts nowhere.
-    pub const PASS: Self = Self { pass: true, is_new: false, own: None, peer: None, peer_ifindex: 0 };
+    pub const PASS: Self = Self {
+        pass: true,
+        is_new: false,
+        own: Tally::NONE,
+        peer: Tally::NONE,
+        peer_ifindex: 0,
+        pad: [0; 2],
+    };
 
     /// Dropped and counted.
     #[inline(always)]
@@ -75,8 +113,15 @@ impl Outcome {
 
     #[inline(always)]
     const fn counted(pass: bool, verdict: Verdict, reason: Reason) -> Self {
-        let tally = Tally { verdict, reason, rule: PolicyEntry::NO_RULE };
-        Self { pass, is_new: false, own: Some(tally), peer: None, peer_ifindex: 0 }
+        let own = Tally::new(verdict, reason, PolicyEntry::NO_RULE);
+        Self {
+            pass,
+            is_new: false,
+            own,
+            peer: Tally::NONE,
+            peer_ifindex: 0,
+            pad: [0; 2],
+        }
     }
 }
 
@@ -86,8 +131,112 @@ pub(crate) struct Case {
     pub(crate) hook: Hook,
     pub(crate) ingress: u32,
     pub(crate) me: Endpoint,
+    /// Length of the frame, bytes.
+    length: u32,
     /// The receiver enforces, as far as the sender's hook knows.
     receiver_enforces: bool,
+    /// The MAC of this hook's endpoint is where it has to be.
+    is_bound: bool,
+}
+
+/// Room for a decision beyond the established path. A BPF program has 512 bytes of stack; this lies in a map.
+pub struct Scratch {
+    case: Case,
+    pub(crate) headers: Headers,
+    /// The tuple that an ICMP error quotes.
+    quoted: Headers,
+    judgement: Judgement,
+    key: FlowKey,
+    /// A flow about to be opened.
+    fresh: Flow,
+    outcome: Outcome,
+}
+
+impl Scratch {
+    /// What it is at first. Every decision writes what it reads.
+    pub const fn new() -> Self {
+        let nobody = Endpoint {
+            ifindex: 0,
+            network: 0,
+            mode: 0,
+            policy: 0,
+            ring_base: 0,
+            ring_mask: 0,
+            mac: Mac::new([0; 6]),
+        };
+        let nowhere = Address {
+            kind: 0,
+            identity: 0,
+            ifindex: 0,
+            network: 0,
+        };
+        let side = Side {
+            epoch: 0,
+            verdict: 0,
+            reason: 0,
+            rule: 0,
+        };
+        Self {
+            case: Case {
+                hook: Hook::From,
+                ingress: 0,
+                me: nobody,
+                length: 0,
+                receiver_enforces: false,
+                is_bound: false,
+            },
+            headers: Headers::NONE,
+            quoted: Headers::NONE,
+            judgement: Judgement {
+                peer: nobody,
+                source: nowhere,
+                destination: nowhere,
+                sides: [side; 2],
+                epoch: 0,
+                is_denied: false,
+                denial: Ruling::denied(Reason::Internal),
+                is_denied_by_peer: false,
+                is_clean: true,
+                from_initiator: true,
+            },
+            key: FlowKey {
+                low: Addr::UNSPECIFIED,
+                high: Addr::UNSPECIFIED,
+                low_port: 0,
+                high_port: 0,
+                network: 0,
+                protocol: 0,
+                asker: 0,
+                pad: [0; 2],
+            },
+            fresh: Flow {
+                sides: [side; 2],
+                ifindex: [0; 2],
+                seen: 0,
+                ring: 0,
+                packets: [0; 2],
+                bytes: [0; 2],
+                origin: 0,
+                initiator_low: 0,
+                state: 0,
+                pad: [0; 2],
+            },
+            outcome: Outcome::PASS,
+        }
+    }
+}
+
+impl Scratch {
+    /// The headers of the packet that was decided about last, as far as they could be read.
+    pub const fn headers(&self) -> &Headers {
+        &self.headers
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Case {
@@ -104,7 +253,11 @@ impl Case {
     /// As [`Case::guard`], for what is nobody's fault (a neighbour's broadcast): not counted where it passes.
     #[inline(always)]
     pub(crate) fn soft(&self, reason: Reason) -> Outcome {
-        if self.me.mode == mode::ENFORCE { Outcome::deny(reason) } else { Outcome::PASS }
+        if self.me.mode == mode::ENFORCE {
+            Outcome::deny(reason)
+        } else {
+            Outcome::PASS
+        }
     }
 
     /// Whether the packet comes from the host itself or through the bridge device, not from another port.
@@ -116,44 +269,62 @@ impl Case {
 
 /// Judges a frame.
 #[inline(always)]
-pub fn decide<E: Env, P: Packet>(env: &mut E, packet: &P, place: &Place) -> Outcome {
+pub fn decide<E: Env, P: Packet>(
+    env: &mut E,
+    packet: &P,
+    place: &Place,
+    scratch: &mut Scratch,
+) -> Outcome {
+    let parsed = parse(packet, &mut scratch.headers);
     let Some(me) = env.endpoint(place.ifindex) else {
         return Outcome::deny(Reason::NotReady);
     };
-    let mut case = Case { hook: place.hook, ingress: place.ingress, me, receiver_enforces: false };
-    let headers = match parse(packet) {
-        Ok(headers) => headers,
-        Err(reason) => return case.guard(reason),
+    scratch.case = Case {
+        hook: place.hook,
+        ingress: place.ingress,
+        me,
+        length: packet.len(),
+        receiver_enforces: false,
+        is_bound: false,
     };
-    let is_bound = match case.hook {
+    let case = &mut scratch.case;
+    let headers = &mut scratch.headers;
+    if let Err(reason) = parsed {
+        return case.guard(reason);
+    }
+    case.is_bound = match place.hook {
         Hook::From => headers.source_mac == me.mac,
         Hook::To => headers.destination_mac == me.mac || headers.destination_mac.is_group(),
     };
-    if headers.ethertype == ethertype::ARP {
-        return match (is_bound, case.hook) {
-            (true, _) => neighbour::arp(env, &case, &headers),
-            (false, Hook::From) => case.guard(Reason::SpoofedMac),
-            (false, Hook::To) => case.guard(Reason::WrongMac),
-        };
+    if case.is_bound
+        && headers.ethertype != ethertype::ARP
+        && let Some(outcome) = established(env, place, &me, headers, packet.len())
+    {
+        return outcome;
     }
-    if is_bound {
-        if let Some(outcome) = established(env, &case, &headers, packet.len()) {
-            return outcome;
-        }
+    // One after the other, not one in the other: each step has the stack to itself.
+    if slow(env, packet, scratch) {
+        env.flow_of(scratch);
     }
-    slow(env, packet, &mut case, &headers, is_bound)
+    scratch.outcome
 }
 
 /// The path of nearly every packet: one flow lookup, updated in place. None when anything has to be looked at.
 #[inline(always)]
-fn established<E: Env>(env: &mut E, case: &Case, headers: &Headers, length: u32) -> Option<Outcome> {
-    let (key, source_is_low) = key_of(headers, case.me.network);
+fn established<E: Env>(
+    env: &mut E,
+    place: &Place,
+    me: &Endpoint,
+    headers: &Headers,
+    length: u32,
+) -> Option<Outcome> {
+    let (key, source_is_low) = key_of(headers, me.network);
     let settings = env.settings();
     let now = env.now();
     let flow = env.flow(&key)?;
     let from_initiator = (flow.initiator_low != 0) == source_is_low;
     let sender = usize::from(!from_initiator);
-    let my_end = match case.hook {
+    let my_end = match place.hook {
         Hook::From => sender,
         Hook::To => 1 - sender,
     };
@@ -163,17 +334,17 @@ fn established<E: Env>(env: &mut E, case: &Case, headers: &Headers, length: u32)
         (flow.sides[1], flow.ifindex[1], flow.ifindex[0])
     };
     // The stored ifindex is the anti-spoof check: the sender's address is its own, the receiver is who was meant.
-    if my_ifindex != case.me.ifindex || is_expired(flow, headers.protocol, now, settings.hz) {
+    if my_ifindex != me.ifindex || is_expired(flow, headers.protocol, now, settings.hz) {
         return None;
     }
     // A SYN that is not the first packet of a flow that its sender opened may mean another flow.
     if is_syn(headers) && !(from_initiator && flow.state == state::NEW) {
         return None;
     }
-    if case.me.mode != mode::OFF && !mine.is_current(settings.epoch) {
+    if me.mode != mode::OFF && !mine.is_current(settings.epoch) {
         return None;
     }
-    match case.hook {
+    match place.hook {
         Hook::From => {
             if from_initiator && other_ifindex != 0 && !flow.sides[1].is_current(settings.epoch) {
                 return None;
@@ -181,9 +352,9 @@ fn established<E: Env>(env: &mut E, case: &Case, headers: &Headers, length: u32)
         }
         Hook::To => {
             let is_origin = if other_ifindex == 0 {
-                case.ingress == flow.origin
+                place.ingress == flow.origin
             } else {
-                case.ingress == other_ifindex || case.ingress == case.me.network
+                place.ingress == other_ifindex || place.ingress == me.network
             };
             if !is_origin {
                 return None;
@@ -193,15 +364,16 @@ fn established<E: Env>(env: &mut E, case: &Case, headers: &Headers, length: u32)
     flow.seen = now;
     flow.state = next_state(flow.state, headers, from_initiator);
     // Each packet once: at its sender's hook, or at the receiver's when the sender has none here.
-    if matches!(case.hook, Hook::From) || other_ifindex == 0 {
+    if matches!(place.hook, Hook::From) || other_ifindex == 0 {
         tally(flow, from_initiator, length);
     }
     Some(Outcome {
         pass: true,
         is_new: false,
-        own: own_tally(&case.me, &mine, from_initiator),
-        peer: None,
+        own: own_tally(me, &mine, from_initiator),
+        peer: Tally::NONE,
         peer_ifindex: 0,
+        pad: [0; 2],
     })
 }
 
@@ -218,68 +390,83 @@ fn tally(flow: &mut Flow, from_initiator: bool, length: u32) {
 
 /// What an endpoint counts for a packet of a judged side (section 11).
 #[inline(always)]
-fn own_tally(me: &Endpoint, mine: &Side, from_initiator: bool) -> Option<Tally> {
+fn own_tally(me: &Endpoint, mine: &Side, from_initiator: bool) -> Tally {
     if me.mode == mode::OFF {
-        return None;
+        return Tally::NONE;
     }
-    let verdict = if mine.verdict == Verdict::Audit as u8 { Verdict::Audit } else { Verdict::Allow };
+    let verdict = if mine.verdict == Verdict::Audit as u8 {
+        Verdict::Audit
+    } else {
+        Verdict::Allow
+    };
     let reason = if from_initiator {
         Reason::from_u8(mine.reason).unwrap_or(Reason::Internal)
     } else {
         Reason::Reply
     };
-    Some(Tally { verdict, reason, rule: mine.rule })
+    Tally::new(verdict, reason, mine.rule)
 }
 
-/// Everything that the established path leaves: guards, new flows, and flows judged under another epoch.
+/// What the established path leaves, up to the flow itself: classes, guards, and what has no flow. True when the flow is
+/// still to be looked at, else the outcome is written. (A function of its own must return a plain number to the verifier.)
 #[inline(never)]
-fn slow<E: Env, P: Packet>(
-    env: &mut E,
-    packet: &P,
-    case: &mut Case,
-    headers: &Headers,
-    is_bound: bool,
-) -> Outcome {
-    let source = classify(env, case.me.network, &headers.source);
-    let destination = classify(env, case.me.network, &headers.destination);
-    if let Hook::From = case.hook {
-        if let Some(receiver) = neighbour_on(env, &case.me, &destination) {
-            case.receiver_enforces = receiver.mode == mode::ENFORCE;
+fn slow<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -> bool {
+    match flowless(env, packet, scratch) {
+        Some(outcome) => {
+            scratch.outcome = outcome;
+            false
         }
+        None => true,
     }
-    if !is_bound {
-        return match case.hook {
+}
+
+#[inline(always)]
+fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -> Option<Outcome> {
+    let Scratch {
+        case,
+        headers,
+        quoted,
+        judgement: j,
+        key,
+        ..
+    } = scratch;
+    j.source = env.classify(case.me.network, &headers.source);
+    j.destination = env.classify(case.me.network, &headers.destination);
+    j.peer = Endpoint::default();
+    let other = match case.hook {
+        Hook::From => &j.destination,
+        Hook::To => &j.source,
+    };
+    if let Some(peer) = neighbour_on(env, &case.me, other) {
+        j.peer = peer;
+        case.receiver_enforces = matches!(case.hook, Hook::From) && peer.mode == mode::ENFORCE;
+    }
+    if !case.is_bound {
+        return Some(match case.hook {
             Hook::From => case.guard(Reason::SpoofedMac),
             Hook::To => case.guard(Reason::WrongMac),
-        };
+        });
+    }
+    if headers.ethertype == ethertype::ARP {
+        return Some(neighbour::arp(env, case, headers, j));
     }
     let kind_of = icmp(headers);
     if matches!(kind_of, Icmp::Neighbour) {
-        return neighbour::nd(env, packet, case, headers);
+        return Some(neighbour::nd(env, packet, case, headers, j));
     }
     if headers.protocol == proto::IGMP {
-        return neighbour::igmp(case, headers);
+        return Some(neighbour::igmp(case, headers));
     }
-    if let Some(reason) = misplaced(env, case, headers, &source, &destination) {
-        return case.guard(reason);
+    if let Some(reason) = misplaced(env, case, headers, j) {
+        return Some(case.guard(reason));
     }
-    if destination.kind == kind::GROUP {
-        return group(env, case, headers, &source, &destination);
+    if j.destination.kind == kind::GROUP {
+        return Some(group(env, case, headers, j));
     }
     if matches!(kind_of, Icmp::Error) {
-        return related(env, packet, case, headers);
+        return Some(related(env, packet, case, headers, quoted, key));
     }
-    let mut judgement = Judgement {
-        peer: Endpoint::default(),
-        source,
-        destination,
-        sides: [Side::default(); 2],
-        settings: env.settings(),
-        denied: None,
-        is_clean: true,
-        from_initiator: true,
-    };
-    flow(env, case, headers, packet.len(), &mut judgement)
+    None
 }
 
 /// The endpoint behind an address class, if it is on the same network as `me`.
@@ -293,22 +480,28 @@ fn neighbour_on<E: Env>(env: &E, me: &Endpoint, class: &Address) -> Option<Endpo
 
 /// Whether an address does not belong where it is seen (section 6).
 #[inline(always)]
-fn misplaced<E: Env>(
-    env: &E,
-    case: &Case,
-    headers: &Headers,
-    source: &Address,
-    destination: &Address,
-) -> Option<Reason> {
+fn misplaced<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Option<Reason> {
     let me = &case.me;
+    let Judgement {
+        source,
+        destination,
+        ..
+    } = j;
     match case.hook {
         Hook::From => {
             if source.kind != kind::ENDPOINT || source.ifindex != me.ifindex {
                 return Some(Reason::SpoofedAddress);
             }
             let answers_dhcp = headers.protocol == proto::UDP
-                && matches!((headers.source_port, headers.destination_port), (67, 68) | (547, 546));
-            if answers_dhcp { Some(Reason::DhcpAnswer) } else { None }
+                && matches!(
+                    (headers.source_port, headers.destination_port),
+                    (67, 68) | (547, 546)
+                );
+            if answers_dhcp {
+                Some(Reason::DhcpAnswer)
+            } else {
+                None
+            }
         }
         Hook::To => {
             let is_mine = destination.kind == kind::ENDPOINT && destination.ifindex == me.ifindex;
@@ -323,49 +516,62 @@ fn misplaced<E: Env>(
                 // Not made here, and not by a neighbour that claims it.
                 _ => case.ingress != 0 && env.endpoint(case.ingress).is_none(),
             };
-            if is_placed { None } else { Some(Reason::SpoofedAddress) }
+            if is_placed {
+                None
+            } else {
+                Some(Reason::SpoofedAddress)
+            }
         }
     }
 }
 
 /// Multicast and broadcast: judged at each end by itself, no flow (section 8).
-#[inline(never)]
-fn group<E: Env>(
-    env: &E,
-    case: &Case,
-    headers: &Headers,
-    source: &Address,
-    destination: &Address,
-) -> Outcome {
+#[inline(always)]
+fn group<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Outcome {
     let (peer, direction) = match case.hook {
-        Hook::From => (destination, Direction::Egress),
-        Hook::To => (source, Direction::Ingress),
+        Hook::From => (&j.destination, Direction::Egress),
+        Hook::To => (&j.source, Direction::Ingress),
     };
     if case.me.mode == mode::OFF {
         return Outcome::PASS;
     }
-    let ruling = rule(env, &case.me, peer, direction, headers.protocol, headers.destination_port);
+    let ruling = rule(
+        env,
+        &case.me,
+        peer,
+        direction,
+        headers.protocol,
+        headers.destination_port,
+    );
     let verdict = verdict_of(&ruling, case.me.mode);
-    let tally = Tally { verdict, reason: ruling.reason, rule: ruling.rule };
     Outcome {
         pass: !matches!(verdict, Verdict::Deny),
         is_new: false,
-        own: Some(tally),
-        peer: None,
+        own: Tally::new(verdict, ruling.reason, ruling.rule),
+        peer: Tally::NONE,
         peer_ifindex: 0,
+        pad: [0; 2],
     }
 }
 
 /// An ICMP error: passes when it quotes a packet of a flow of this network that its receiver is an end of (section 8).
-#[inline(never)]
-fn related<E: Env, P: Packet>(env: &mut E, packet: &P, case: &Case, headers: &Headers) -> Outcome {
+#[inline(always)]
+fn related<E: Env, P: Packet>(
+    env: &mut E,
+    packet: &P,
+    case: &Case,
+    headers: &Headers,
+    inner: &mut Headers,
+    key: &mut FlowKey,
+) -> Outcome {
     let settings = env.settings();
     let now = env.now();
-    let is_related = match quoted(packet, headers) {
-        // The error goes to who sent the quoted packet.
-        Some(inner) if inner.source == headers.destination => {
-            let (key, source_is_low) = key_of(&inner, case.me.network);
-            match env.flow(&key) {
+    // The error goes to who sent the quoted packet.
+    let is_related = match quoted(packet, headers, inner) {
+        true if inner.source == headers.destination => {
+            let source_is_low;
+            (*key, source_is_low) = key_of(inner, case.me.network);
+            match env.flow(key) {
                 Some(flow) if !is_expired(flow, inner.protocol, now, settings.hz) => {
                     let quoted_end = usize::from((flow.initiator_low != 0) != source_is_low);
                     let (receiver, other) = if quoted_end == 0 {
@@ -392,50 +598,60 @@ fn related<E: Env, P: Packet>(env: &mut E, packet: &P, case: &Case, headers: &He
     }
 }
 
-/// What has to be found out about a flow.
-struct Judgement {
+/// What has to be found out about a packet and its flow.
+pub(crate) struct Judgement {
     /// The other end, when it is an endpoint of this network; else all zero.
     peer: Endpoint,
-    source: Address,
-    destination: Address,
+    /// What the packet's source is; ARP: its sender.
+    pub(crate) source: Address,
+    /// What the packet's destination is; ARP: its target.
+    pub(crate) destination: Address,
     sides: [Side; 2],
-    settings: Settings,
-    /// The enforced denial that ended the judgement, and at which end.
-    denied: Option<(usize, Ruling)>,
+    /// The policy epoch of this judgement, read before any rule.
+    epoch: u32,
+    /// Whether an enforced denial ended the judgement, which, and whether it is the other end's.
+    is_denied: bool,
+    denial: Ruling,
+    is_denied_by_peer: bool,
     /// Whether every side that was asked allows.
     is_clean: bool,
     from_initiator: bool,
 }
 
-/// Finds or opens the flow of a packet and judges the sides that this hook answers for (sections 3 to 5).
-#[inline(never)]
-fn flow<E: Env>(
-    env: &mut E,
-    case: &Case,
-    headers: &Headers,
-    length: u32,
-    j: &mut Judgement,
-) -> Outcome {
-    let other = match case.hook {
-        Hook::From => j.destination,
-        Hook::To => j.source,
-    };
-    if let Some(peer) = neighbour_on(env, &case.me, &other) {
-        j.peer = peer;
-    }
+/// Finds or opens the flow of a packet and judges the sides that this hook answers for (sections 3 to 5). The packet's
+/// ends have been classified; writes the outcome.
+#[inline(always)]
+pub fn flow<E: Env>(env: &mut E, scratch: &mut Scratch) {
+    scratch.outcome = judged(env, scratch);
+}
+
+#[inline(always)]
+fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
+    let Scratch {
+        case,
+        headers,
+        judgement: j,
+        key,
+        fresh,
+        ..
+    } = scratch;
     // Nobody to judge for. (No peer counts as off.)
     if case.me.mode == mode::OFF && j.peer.mode == mode::OFF {
         return Outcome::PASS;
     }
-    let (key, source_is_low) = key_of(headers, case.me.network);
+    let settings = env.settings();
     let now = env.now();
-    let hz = j.settings.hz;
+    j.epoch = settings.epoch;
+    j.from_initiator = true;
+    reset(j);
+    let source_is_low;
+    (*key, source_is_low) = key_of(headers, case.me.network);
     let mut is_known = false;
     let mut is_new = true;
-    if let Some(flow) = env.flow(&key) {
+    if let Some(flow) = env.flow(key) {
         let from_initiator = (flow.initiator_low != 0) == source_is_low;
         let ends = ends(case, j, from_initiator);
-        if flow.ifindex == ends && !is_expired(flow, headers.protocol, now, hz) {
+        if flow.ifindex == ends && !is_expired(flow, headers.protocol, now, settings.hz) {
             // A SYN is judged in its own orientation: from the other end it opens a flow of its own.
             is_known = from_initiator || !is_syn(headers);
             if is_known {
@@ -445,35 +661,35 @@ fn flow<E: Env>(
             }
         }
     }
-    if !is_known && !may_open(headers) {
-        if !is_adopting(headers, &j.settings, now) {
-            return unopened(case, headers);
-        }
+    if is_known || may_open(headers) {
+        judge(env, case, headers, j);
+    } else if is_adopting(headers, &settings, now) {
         adopt(env, case, headers, j);
     } else {
-        judge(env, case, headers, j);
+        return unopened(case, headers);
     }
-    if let Some((end, ruling)) = j.denied {
-        return denied(case, j, end, ruling);
+    if j.is_denied {
+        return denied(case, j);
     }
     if !is_known {
-        let initiator_low = source_is_low == j.from_initiator;
-        if !open(env, case, headers, &key, length, j, initiator_low) {
+        fresh.initiator_low = u8::from(source_is_low == j.from_initiator);
+        if !open(env, case, headers, key, j, fresh) {
             return if case.me.mode == mode::ENFORCE || j.peer.mode == mode::ENFORCE {
                 Outcome::deny(Reason::FlowTableFull)
             } else {
                 Outcome::counted(true, Verdict::Audit, Reason::FlowTableFull)
             };
         }
-    } else if let Some(flow) = env.flow(&key) {
-        refresh(flow, case, headers, length, j, now);
+    } else if let Some(flow) = env.flow(key) {
+        refresh(flow, case, headers, j, now);
     }
     Outcome {
         pass: true,
         is_new,
-        own: own_tally(&case.me, &j.sides[my_end(case.hook, j.from_initiator)], j.from_initiator),
-        peer: None,
+        own: own_tally(&case.me, &my_side(case, j), j.from_initiator),
+        peer: Tally::NONE,
         peer_ifindex: 0,
+        pad: [0; 2],
     }
 }
 
@@ -481,6 +697,17 @@ fn flow<E: Env>(
 #[inline(always)]
 fn my_end(hook: Hook, from_initiator: bool) -> usize {
     usize::from(matches!(hook, Hook::From) != from_initiator)
+}
+
+/// The side of the hook's endpoint. Both are read: an index that the verifier cannot bound would be refused.
+#[inline(always)]
+fn my_side(case: &Case, j: &Judgement) -> Side {
+    let [egress, ingress] = j.sides;
+    if my_end(case.hook, j.from_initiator) == 0 {
+        egress
+    } else {
+        ingress
+    }
 }
 
 /// The ifindexes of initiator and responder.
@@ -495,16 +722,20 @@ fn ends(case: &Case, j: &Judgement, from_initiator: bool) -> [u32; 2] {
 
 /// Writes what was found out about a known flow.
 #[inline(always)]
-fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, length: u32, j: &Judgement, now: u32) {
+fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: u32) {
     flow.sides = j.sides;
     flow.seen = now;
     if let Hook::To = case.hook {
         flow.origin = case.ingress;
     }
     let restarts = is_syn(headers) && flow.state > state::ESTABLISHED;
-    flow.state = if restarts { state::NEW } else { next_state(flow.state, headers, j.from_initiator) };
+    flow.state = if restarts {
+        state::NEW
+    } else {
+        next_state(flow.state, headers, j.from_initiator)
+    };
     if matches!(case.hook, Hook::From) || j.peer.ifindex == 0 {
-        tally(flow, j.from_initiator, length);
+        tally(flow, j.from_initiator, case.length);
     }
 }
 
@@ -516,17 +747,16 @@ fn open<E: Env>(
     case: &Case,
     headers: &Headers,
     key: &FlowKey,
-    length: u32,
     j: &Judgement,
-    initiator_low: bool,
+    fresh: &mut Flow,
 ) -> bool {
     let is_mine = my_end(case.hook, j.from_initiator) == 0 || j.peer.ifindex == 0;
     let owner = if is_mine { &case.me } else { &j.peer };
     let now = env.now();
-    let Some(position) = place(env, owner, key, now, j.settings.hz) else {
+    let Some(position) = env.place(owner, key) else {
         return false;
     };
-    let mut flow = Flow {
+    *fresh = Flow {
         sides: j.sides,
         ifindex: ends(case, j, j.from_initiator),
         seen: now,
@@ -534,19 +764,31 @@ fn open<E: Env>(
         packets: [0; 2],
         bytes: [0; 2],
         // From the sender's hook the answer's way is not known yet; no interface has this number.
-        origin: if let Hook::To = case.hook { case.ingress } else { u32::MAX },
-        initiator_low: u8::from(initiator_low),
-        state: if may_open(headers) { state::NEW } else { state::ESTABLISHED },
+        origin: if let Hook::To = case.hook {
+            case.ingress
+        } else {
+            u32::MAX
+        },
+        initiator_low: fresh.initiator_low,
+        state: if may_open(headers) {
+            state::NEW
+        } else {
+            state::ESTABLISHED
+        },
         pad: [0; 2],
     };
-    tally(&mut flow, j.from_initiator, length);
-    env.insert_flow(key, &flow)
+    tally(fresh, j.from_initiator, case.length);
+    env.insert_flow(key, fresh)
 }
 
 /// A packet that belongs to no flow and may not open one.
 #[inline(always)]
 fn unopened(case: &Case, headers: &Headers) -> Outcome {
-    let reason = if headers.protocol == proto::TCP { Reason::NoSyn } else { Reason::NoFlow };
+    let reason = if headers.protocol == proto::TCP {
+        Reason::NoSyn
+    } else {
+        Reason::NoFlow
+    };
     match case.me.mode {
         mode::OFF => Outcome::PASS,
         mode::ENFORCE => Outcome::deny(reason),
@@ -563,18 +805,21 @@ fn is_adopting(headers: &Headers, settings: &Settings, now: u32) -> bool {
 }
 
 /// Judges a packet of a connection that is older than dfw: nobody knows who opened it, so either orientation will do
-/// when every side of it allows. Otherwise the packet's own orientation says what is denied or audited.
+/// when every side of it allows, and that is what is returned. Otherwise the packet's own orientation says what is
+/// denied or audited.
 #[inline(never)]
-fn adopt<E: Env>(env: &mut E, case: &Case, headers: &Headers, j: &mut Judgement) {
+fn adopt<E: Env>(env: &mut E, case: &Case, headers: &Headers, j: &mut Judgement) -> bool {
     judge(env, case, headers, j);
     if !j.is_clean {
-        let (sides, denied) = (j.sides, j.denied);
+        let (sides, is_denied, denial) = (j.sides, j.is_denied, j.denial);
+        let is_denied_by_peer = j.is_denied_by_peer;
         turn(j);
         judge(env, case, headers, j);
         if !j.is_clean {
             turn(j);
-            (j.sides, j.denied) = (sides, denied);
-            return;
+            (j.sides, j.is_denied, j.denial) = (sides, is_denied, denial);
+            (j.is_denied_by_peer, j.is_clean) = (is_denied_by_peer, false);
+            return false;
         }
     }
     for side in &mut j.sides {
@@ -582,29 +827,38 @@ fn adopt<E: Env>(env: &mut E, case: &Case, headers: &Headers, j: &mut Judgement)
             side.reason = Reason::Adopted as u8;
         }
     }
+    true
 }
 
 /// The same packet, opened by the other end.
 #[inline(always)]
 fn turn(j: &mut Judgement) {
     j.from_initiator = !j.from_initiator;
+    reset(j);
+}
+
+/// Nothing judged yet.
+#[inline(always)]
+fn reset(j: &mut Judgement) {
     j.sides = [Side::default(); 2];
-    j.denied = None;
+    j.is_denied = false;
+    j.is_denied_by_peer = false;
     j.is_clean = true;
 }
 
 /// Judges the sides that this hook answers for and that were not judged in this epoch: its endpoint's own, and at the
-/// sender's hook the receiver's too. Egress first; an enforced denial ends it.
+/// sender's hook the receiver's too. Egress first; an enforced denial ends it. False when denied.
 #[inline(never)]
-fn judge<E: Env>(env: &mut E, case: &Case, headers: &Headers, j: &mut Judgement) {
+fn judge<E: Env>(env: &mut E, case: &Case, headers: &Headers, j: &mut Judgement) -> bool {
     let mine = my_end(case.hook, j.from_initiator);
     if mine == 0 && !judge_side(env, case, headers, j, 0) {
-        return;
+        return false;
     }
     let is_receiver_here = matches!(case.hook, Hook::From) && mine == 0 && j.peer.ifindex != 0;
     if mine == 1 || is_receiver_here {
-        judge_side(env, case, headers, j, 1);
+        return judge_side(env, case, headers, j, 1);
     }
+    true
 }
 
 /// Judges one side; false when that denies the packet.
@@ -616,26 +870,45 @@ fn judge_side<E: Env>(
     j: &mut Judgement,
     end: usize,
 ) -> bool {
-    let epoch = j.settings.epoch;
+    let epoch = j.epoch;
     if j.sides[end].is_current(epoch) {
         return true;
     }
-    let who = if end == my_end(case.hook, j.from_initiator) { &case.me } else { &j.peer };
+    let is_mine = end == my_end(case.hook, j.from_initiator);
+    let who = if is_mine { &case.me } else { &j.peer };
     if who.mode == mode::OFF {
-        j.sides[end] = Side::judged(epoch, Verdict::Allow, Reason::Allowed as u8, PolicyEntry::NO_RULE);
+        j.sides[end] = Side::judged(
+            epoch,
+            Verdict::Allow,
+            Reason::Allowed as u8,
+            PolicyEntry::NO_RULE,
+        );
         return true;
     }
     // The other end's address: the initiator is the packet's source, or its destination when the responder sends.
     let is_source = (end == 0) == j.from_initiator;
     let peer = if is_source { &j.destination } else { &j.source };
-    let direction = if end == 0 { Direction::Egress } else { Direction::Ingress };
-    let ruling = rule(env, who, peer, direction, headers.protocol, dialled(headers, j.from_initiator));
+    let direction = if end == 0 {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    };
+    let ruling = rule(
+        env,
+        who,
+        peer,
+        direction,
+        headers.protocol,
+        dialled(headers, j.from_initiator),
+    );
     let verdict = verdict_of(&ruling, who.mode);
     if !ruling.is_allowed() {
         j.is_clean = false;
     }
     if let Verdict::Deny = verdict {
-        j.denied = Some((end, ruling));
+        j.is_denied = true;
+        j.denial = ruling;
+        j.is_denied_by_peer = !is_mine;
         return false;
     }
     j.sides[end] = Side::judged(epoch, verdict, ruling.reason as u8, ruling.rule);
@@ -647,7 +920,13 @@ fn judge_side<E: Env>(
 fn dialled(headers: &Headers, from_initiator: bool) -> u16 {
     match (from_initiator, icmp(headers)) {
         (true, _) => headers.destination_port,
-        (false, Icmp::EchoReply) => if headers.protocol == proto::ICMP { 8 } else { 128 },
+        (false, Icmp::EchoReply) => {
+            if headers.protocol == proto::ICMP {
+                8
+            } else {
+                128
+            }
+        }
         (false, _) => headers.source_port,
     }
 }
@@ -665,7 +944,13 @@ fn rule<E: Env>(
     if peer.kind == kind::UNKNOWN {
         return Ruling::denied(Reason::UnknownPeer);
     }
-    ask(env, &Question { policy: who.policy, identity: peer.identity, direction, protocol, port })
+    env.ask(&Question {
+        policy: who.policy,
+        identity: peer.identity,
+        direction,
+        protocol,
+        port,
+    })
 }
 
 #[inline(always)]
@@ -679,13 +964,23 @@ fn verdict_of(ruling: &Ruling, mode: u32) -> Verdict {
 
 /// A packet that one side denied. When that is the receiver's, the sender's own side has been judged and counts too.
 #[inline(always)]
-fn denied(case: &Case, j: &Judgement, end: usize, ruling: Ruling) -> Outcome {
-    let tally = Tally { verdict: Verdict::Deny, reason: ruling.reason, rule: ruling.rule };
-    let mine = my_end(case.hook, j.from_initiator);
-    let (own, peer) = if end == mine {
-        (Some(tally), None)
+fn denied(case: &Case, j: &Judgement) -> Outcome {
+    let ruling = j.denial;
+    let tally = Tally::new(Verdict::Deny, ruling.reason, ruling.rule);
+    let (own, peer) = if j.is_denied_by_peer {
+        (
+            own_tally(&case.me, &my_side(case, j), j.from_initiator),
+            tally,
+        )
     } else {
-        (own_tally(&case.me, &j.sides[mine], j.from_initiator), Some(tally))
+        (tally, Tally::NONE)
     };
-    Outcome { pass: false, is_new: false, own, peer, peer_ifindex: j.peer.ifindex }
+    Outcome {
+        pass: false,
+        is_new: false,
+        own,
+        peer,
+        peer_ifindex: j.peer.ifindex,
+        pad: [0; 2],
+    }
 }

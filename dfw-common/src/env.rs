@@ -2,12 +2,19 @@
 //! tests and the agent plain ones.
 
 use crate::{
-    key::{AddressKey, FlowKey, PolicyKey, PrefixKey},
+    addr::Addr,
+    conntrack,
+    decide::{self, Scratch},
+    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey},
+    policy::{self, Question, Ruling},
     value::{Address, Endpoint, Flow, PolicyEntry, Prefix, Settings},
 };
 
 /// Maps and time.
-pub trait Env {
+///
+/// The provided methods are the decision's larger steps. The BPF side carries each out in a function of its own that the
+/// verifier checks once, not once for each way that leads to it.
+pub trait Env: Sized {
     /// Node-wide settings.
     fn settings(&self) -> Settings;
 
@@ -43,4 +50,30 @@ pub trait Env {
 
     /// Gives a position of the ring to a flow; false when the position does not exist.
     fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool;
+
+    /// [`policy::ask`].
+    fn ask(&self, question: &Question) -> Ruling {
+        policy::ask(self, question)
+    }
+
+    /// [`policy::classify`].
+    fn classify(&self, network: NetworkId, addr: &Addr) -> Address {
+        policy::classify(
+            self,
+            &AddressKey {
+                network,
+                addr: *addr,
+            },
+        )
+    }
+
+    /// [`decide::flow`].
+    fn flow_of(&mut self, scratch: &mut Scratch) {
+        decide::flow(self, scratch);
+    }
+
+    /// [`conntrack::place`].
+    fn place(&mut self, owner: &Endpoint, key: &FlowKey) -> Option<u32> {
+        conntrack::place(self, owner.ring_base, owner.ring_mask, key)
+    }
 }

@@ -53,7 +53,10 @@ impl PrefixKey {
     /// Key of an address on a network.
     #[inline(always)]
     pub const fn new(network: NetworkId, addr: Addr) -> Self {
-        Self { network: network.to_be(), addr }
+        Self {
+            network: network.to_be(),
+            addr,
+        }
     }
 }
 

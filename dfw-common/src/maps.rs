@@ -61,7 +61,8 @@ pub const EVENTS_BYTES: u32 = 512 * 1024;
 /// Length of [`COUNTERS`].
 pub const COUNTERS_LEN: u32 = Direction::ALL.len() as u32 * Verdict::ALL.len() as u32 * REASONS;
 /// Length of [`ENDPOINT_COUNTERS`].
-pub const ENDPOINT_COUNTERS_LEN: u32 = ENDPOINT_SLOTS * Direction::ALL.len() as u32 * Verdict::ALL.len() as u32;
+pub const ENDPOINT_COUNTERS_LEN: u32 =
+    ENDPOINT_SLOTS * Direction::ALL.len() as u32 * Verdict::ALL.len() as u32;
 
 /// Position of a (direction, verdict, reason) in [`COUNTERS`].
 #[inline(always)]
@@ -72,7 +73,8 @@ pub const fn counter_index(direction: Direction, verdict: Verdict, reason: Reaso
 /// Position of an endpoint's (direction, verdict) in [`ENDPOINT_COUNTERS`].
 #[inline(always)]
 pub const fn endpoint_counter_index(slot: u32, direction: Direction, verdict: Verdict) -> u32 {
-    (slot * Direction::ALL.len() as u32 + direction as u32) * Verdict::ALL.len() as u32 + verdict as u32
+    (slot * Direction::ALL.len() as u32 + direction as u32) * Verdict::ALL.len() as u32
+        + verdict as u32
 }
 
 /// The `probe`th position where the endpoint with this ifindex may be.

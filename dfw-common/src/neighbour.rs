@@ -2,13 +2,12 @@
 //! (docs/semantics.md section 8).
 
 use crate::{
-    addr::Mac,
-    decide::{Case, Hook, Outcome},
+    addr::{Addr, Mac},
+    decide::{Case, Hook, Judgement, Outcome},
     env::Env,
-    key::proto,
     packet::{Headers, Packet},
-    parse::ETHERNET,
-    policy::{classify, some_allowed},
+    parse::{ETHERNET, IPV6},
+    policy::some_allowed,
     reason::{Direction, Reason},
     value::{Address, Endpoint, IDENTITY_OTHER, kind, mode},
 };
@@ -28,27 +27,23 @@ mod kind6 {
 
 /// IGMP membership query (RFC 3376 section 4.1).
 const IGMP_QUERY: u16 = 0x11;
-/// Link-layer address options of ND (RFC 4861 section 4.6.1).
+/// Where a neighbour discovery message starts: it has no extension headers (RFC 6980).
+const ND: usize = ETHERNET + IPV6;
+/// Options of a neighbour discovery message that are walked before giving up (RFC 4861 section 4.6).
 const OPTIONS: usize = 4;
 
-/// Judges an ARP message; `headers.source` is its sender, `headers.destination` its target.
-#[inline(never)]
-pub(crate) fn arp<E: Env>(env: &E, case: &Case, headers: &Headers) -> Outcome {
+/// Judges an ARP message; `j.source` is its sender, `j.destination` its target.
+#[inline(always)]
+pub(crate) fn arp<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Outcome {
     match case.hook {
         Hook::From => {
-            let sender = classify(env, case.me.network, &headers.source);
             // An unspecified sender asks whether an address is free (RFC 5227).
-            if !headers.source.is_unspecified() && !is_mine(&sender, &case.me) {
+            if !headers.source.is_unspecified() && !is_mine(&j.source, &case.me) {
                 return case.guard(Reason::SpoofedNeighbour);
             }
-            let target = classify(env, case.me.network, &headers.destination);
-            meet(env, case, &target, sender.identity)
+            meet(env, case, &j.destination, j.source.identity)
         }
-        Hook::To => {
-            let sender = classify(env, case.me.network, &headers.source);
-            let target = classify(env, case.me.network, &headers.destination);
-            from_neighbour(env, case, headers, &sender, &target)
-        }
+        Hook::To => from_neighbour(env, case, headers, &j.source, &j.destination),
     }
 }
 
@@ -64,10 +59,19 @@ pub(crate) fn igmp(case: &Case, headers: &Headers) -> Outcome {
 }
 
 /// Judges ND and multicast listener discovery.
-#[inline(never)]
-pub(crate) fn nd<E: Env, P: Packet>(env: &E, packet: &P, case: &Case, headers: &Headers) -> Outcome {
+#[inline(always)]
+pub(crate) fn nd<E: Env, P: Packet>(
+    env: &E,
+    packet: &P,
+    case: &Case,
+    headers: &Headers,
+    j: &Judgement,
+) -> Outcome {
     match headers.destination_port {
-        kind6::LISTENER_QUERY | kind6::LISTENER_REPORT | kind6::LISTENER_DONE | kind6::LISTENER_REPORT_V2 => {
+        kind6::LISTENER_QUERY
+        | kind6::LISTENER_REPORT
+        | kind6::LISTENER_DONE
+        | kind6::LISTENER_REPORT_V2 => {
             let is_query = headers.destination_port == kind6::LISTENER_QUERY;
             return match case.hook {
                 Hook::From if is_query => case.guard(Reason::GroupMembership),
@@ -96,17 +100,16 @@ pub(crate) fn nd<E: Env, P: Packet>(env: &E, packet: &P, case: &Case, headers: &
         return case.guard(Reason::SpoofedNeighbour);
     }
     let is_solicitation = headers.destination_port == kind6::NEIGHBOUR_SOLICITATION;
-    let Some(target) = target(packet, headers) else {
+    let Some(target) = target(packet) else {
         return case.guard(Reason::Malformed);
     };
-    let target = classify(env, case.me.network, &target);
+    let target = env.classify(case.me.network, &target);
     match case.hook {
         Hook::From => {
-            let sender = classify(env, case.me.network, &headers.source);
             // Duplicate address detection has no source yet; like an advertisement it is about its own address only.
             let is_detection = headers.source.is_unspecified() && is_solicitation;
-            let is_own = is_detection
-                || (is_mine(&sender, &case.me) && names_only(packet, headers, &case.me.mac));
+            let is_own =
+                is_detection || (is_mine(&j.source, &case.me) && names_only(packet, &case.me.mac));
             let about_itself = is_detection || !is_solicitation;
             if !is_own || (about_itself && !is_mine(&target, &case.me)) {
                 return case.guard(Reason::SpoofedNeighbour);
@@ -114,33 +117,29 @@ pub(crate) fn nd<E: Env, P: Packet>(env: &E, packet: &P, case: &Case, headers: &
             if about_itself {
                 return Outcome::PASS;
             }
-            meet(env, case, &target, sender.identity)
+            meet(env, case, &target, j.source.identity)
         }
         Hook::To => {
             if headers.source.is_unspecified() {
                 return Outcome::PASS;
             }
-            let sender = classify(env, case.me.network, &headers.source);
-            from_neighbour(env, case, headers, &sender, &target)
+            from_neighbour(env, case, headers, &j.source, &target)
         }
     }
 }
 
 /// The target address of a solicitation or advertisement.
 #[inline(always)]
-fn target<P: Packet>(packet: &P, headers: &Headers) -> Option<crate::addr::Addr> {
-    let b = packet.load::<16>(usize::from(headers.upper) + 8)?;
+fn target<P: Packet>(packet: &P) -> Option<Addr> {
+    let b = packet.load::<16>(ND + 8)?;
     let word = |i: usize| u32::from_ne_bytes([b[i], b[i + 1], b[i + 2], b[i + 3]]);
-    Some(crate::addr::Addr::v6([word(0), word(4), word(8), word(12)]))
+    Some(Addr::v6([word(0), word(4), word(8), word(12)]))
 }
 
 /// Whether every option of an ND message that can be read names this MAC.
 #[inline(never)]
-fn names_only<P: Packet>(packet: &P, headers: &Headers, mac: &Mac) -> bool {
-    let mut offset = usize::from(headers.upper) + 24;
-    if headers.protocol != proto::ICMP6 || offset < ETHERNET {
-        return false;
-    }
+fn names_only<P: Packet>(packet: &P, mac: &Mac) -> bool {
+    let mut offset = ND + 24;
     for _ in 0..OPTIONS {
         if offset as u32 >= packet.len() {
             return true;
@@ -148,7 +147,10 @@ fn names_only<P: Packet>(packet: &P, headers: &Headers, mac: &Mac) -> bool {
         let Some(option) = packet.load::<8>(offset) else {
             return false;
         };
-        let names_other = matches!(option[0], 1 | 2) && option[2..] != mac.0;
+        let named = Mac::new([
+            option[2], option[3], option[4], option[5], option[6], option[7],
+        ]);
+        let names_other = matches!(option[0], 1 | 2) && named != *mac;
         if option[1] == 0 || names_other {
             return false;
         }
@@ -177,7 +179,11 @@ fn from_neighbour<E: Env>(
     if sender.kind == kind::ENDPOINT && case.ingress != sender.ifindex {
         return case.guard(Reason::SpoofedNeighbour);
     }
-    let identity = if is_mine(target, &case.me) { target.identity } else { IDENTITY_OTHER };
+    let identity = if is_mine(target, &case.me) {
+        target.identity
+    } else {
+        IDENTITY_OTHER
+    };
     meet(env, case, sender, identity)
 }
 
@@ -196,7 +202,11 @@ fn meet<E: Env>(env: &E, case: &Case, neighbour: &Address, mine: u32) -> Outcome
             }
             let may = reaches(env, &case.me, neighbour.identity, &peer, mine)
                 || reaches(env, &peer, mine, &case.me, neighbour.identity);
-            if may { Outcome::PASS } else { Outcome::deny(Reason::Neighbour) }
+            if may {
+                Outcome::PASS
+            } else {
+                Outcome::deny(Reason::Neighbour)
+            }
         }
         _ => case.soft(Reason::Neighbour),
     }
@@ -204,7 +214,14 @@ fn meet<E: Env>(env: &E, case: &Case, neighbour: &Address, mine: u32) -> Outcome
 
 /// Whether some rule lets `from` open a flow to `to`, given each other's identities.
 #[inline(always)]
-fn reaches<E: Env>(env: &E, from: &Endpoint, to_identity: u32, to: &Endpoint, from_identity: u32) -> bool {
+fn reaches<E: Env>(
+    env: &E,
+    from: &Endpoint,
+    to_identity: u32,
+    to: &Endpoint,
+    from_identity: u32,
+) -> bool {
     (from.mode != mode::ENFORCE || some_allowed(env, from.policy, to_identity, Direction::Egress))
-        && (to.mode != mode::ENFORCE || some_allowed(env, to.policy, from_identity, Direction::Ingress))
+        && (to.mode != mode::ENFORCE
+            || some_allowed(env, to.policy, from_identity, Direction::Ingress))
 }

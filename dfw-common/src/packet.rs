@@ -71,6 +71,24 @@ pub struct Headers {
     pub extended: bool,
 }
 
+impl Headers {
+    /// Of no packet.
+    pub const NONE: Self = Self {
+        destination_mac: Mac::new([0; 6]),
+        source_mac: Mac::new([0; 6]),
+        source: Addr::UNSPECIFIED,
+        destination: Addr::UNSPECIFIED,
+        ethertype: 0,
+        source_port: 0,
+        destination_port: 0,
+        upper: 0,
+        protocol: 0,
+        flags: 0,
+        hops: 0,
+        extended: false,
+    };
+}
+
 #[cfg(any(test, feature = "user"))]
 mod host {
     use super::Packet;

@@ -12,7 +12,8 @@ use crate::{
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 const IPV4: usize = 20;
-const IPV6: usize = 40;
+/// Bytes of an IPv6 header.
+pub const IPV6: usize = 40;
 /// IPv6 extension headers that are walked before giving up.
 const EXTENSIONS: usize = 6;
 /// IPv4 options that are walked before giving up; 40 bytes hold as many of any real use.
@@ -33,14 +34,14 @@ mod extension {
 /// The [`Reason`] for which such a frame is dropped: `vlan-tag`, `ethertype`, `malformed`, `ip-options`, `fragment` or
 /// `extension-header`.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Reason> {
+pub fn parse<P: Packet>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
     if packet.is_tagged() {
         return Err(Reason::VlanTag);
     }
     let mac = packet.load::<ETHERNET>(0).ok_or(Reason::Malformed)?;
-    let mut headers = Headers {
-        destination_mac: Mac([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]]),
-        source_mac: Mac([mac[6], mac[7], mac[8], mac[9], mac[10], mac[11]]),
+    *headers = Headers {
+        destination_mac: Mac::new([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]]),
+        source_mac: Mac::new([mac[6], mac[7], mac[8], mac[9], mac[10], mac[11]]),
         source: Addr::UNSPECIFIED,
         destination: Addr::UNSPECIFIED,
         ethertype: u16::from_be_bytes([mac[12], mac[13]]),
@@ -54,19 +55,18 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Reason> {
     };
     match headers.ethertype {
         ethertype::IPV4 => {
-            let end = ipv4(packet, &mut headers)?;
-            upper(packet, &mut headers, end)?;
+            let end = ipv4(packet, headers)?;
+            upper(packet, headers, end)
         }
         ethertype::IPV6 => {
-            let end = ipv6(packet, &mut headers)?;
-            upper(packet, &mut headers, end)?;
+            let end = ipv6(packet, headers)?;
+            upper(packet, headers, end)
         }
-        ethertype::ARP => arp(packet, &mut headers)?,
+        ethertype::ARP => arp(packet, headers),
         // 802.1Q, 802.1ad and the old QinQ number.
-        0x8100 | 0x88a8 | 0x9100 => return Err(Reason::VlanTag),
-        _ => return Err(Reason::Ethertype),
+        0x8100 | 0x88a8 | 0x9100 => Err(Reason::VlanTag),
+        _ => Err(Reason::Ethertype),
     }
-    Ok(headers)
 }
 
 /// RFC 826 for IPv4 over Ethernet; nothing else is ARP here.
@@ -78,7 +78,7 @@ fn arp<P: Packet>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
     }
     let body = packet.load::<20>(ETHERNET + 8).ok_or(Reason::Malformed)?;
     // The hardware address that the message itself claims must be the frame's.
-    if body[..6] != headers.source_mac.0 {
+    if Mac::new([body[0], body[1], body[2], body[3], body[4], body[5]]) != headers.source_mac {
         return Err(Reason::SpoofedNeighbour);
     }
     headers.source = Addr::v4([body[6], body[7], body[8], body[9]]);
@@ -116,7 +116,6 @@ fn ipv4<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
 }
 
 /// RFC 791 section 3.1: source routes are refused (RFC 7126 section 4.3), anything that does not add up too.
-#[cold]
 #[inline(never)]
 fn options<P: Packet>(packet: &P, length: usize) -> Result<(), Reason> {
     let end = ETHERNET + length;
@@ -125,14 +124,15 @@ fn options<P: Packet>(packet: &P, length: usize) -> Result<(), Reason> {
         if offset >= end {
             return Ok(());
         }
-        let kind = packet.load::<1>(offset).ok_or(Reason::Malformed)?[0];
+        // The byte after a last one-byte option is the upper layer's; no use of options goes without.
+        let [kind, size] = packet.load::<2>(offset).ok_or(Reason::Malformed)?;
         match kind {
             0 => return Ok(()),
             1 => offset += 1,
             // Loose and strict source route.
             131 | 137 => return Err(Reason::IpOptions),
             _ => {
-                let size = usize::from(packet.load::<1>(offset + 1).ok_or(Reason::Malformed)?[0]);
+                let size = usize::from(size);
                 if size < 2 || offset + size > end {
                     return Err(Reason::IpOptions);
                 }
@@ -158,13 +158,14 @@ fn ipv6<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
         return Err(Reason::Malformed);
     }
     headers.hops = ip[7];
-    let end = end_of(packet, (ETHERNET + IPV6) as u32, u32::from(u16::from_be_bytes([ip[4], ip[5]])))?;
+    let end = end_of(
+        packet,
+        (ETHERNET + IPV6) as u32,
+        u32::from(u16::from_be_bytes([ip[4], ip[5]])),
+    )?;
     let next = ip[6];
     if is_extension(next) {
-        let (protocol, offset) = extensions(packet, next)?;
-        headers.extended = true;
-        headers.protocol = protocol;
-        headers.upper = offset;
+        extensions(packet, headers, next)?;
     } else {
         headers.protocol = next;
         headers.upper = (ETHERNET + IPV6) as u16;
@@ -198,10 +199,9 @@ const fn is_extension(next: u8) -> bool {
     )
 }
 
-/// RFC 8200 section 4: the upper layer's protocol and where it starts.
-#[cold]
+/// RFC 8200 section 4: finds the upper layer's protocol and where it starts.
 #[inline(never)]
-fn extensions<P: Packet>(packet: &P, first: u8) -> Result<(u8, u16), Reason> {
+fn extensions<P: Packet>(packet: &P, headers: &mut Headers, first: u8) -> Result<(), Reason> {
     let mut next = first;
     let mut offset = ETHERNET + IPV6;
     for step in 0..EXTENSIONS {
@@ -223,7 +223,10 @@ fn extensions<P: Packet>(packet: &P, first: u8) -> Result<(u8, u16), Reason> {
         }
         next = head[0];
         if !is_extension(next) {
-            return Ok((next, offset as u16));
+            headers.extended = true;
+            headers.protocol = next;
+            headers.upper = offset as u16;
+            return Ok(());
         }
     }
     Err(Reason::ExtensionHeader)
@@ -237,14 +240,22 @@ fn upper<P: Packet>(packet: &P, headers: &mut Headers, end: u32) -> Result<(), R
         proto::TCP => 20,
         proto::UDP | proto::ICMP | proto::ICMP6 | proto::IGMP => 8,
         proto::SCTP => 12,
-        _ => return if u32::from(headers.upper) > end { Err(Reason::Malformed) } else { Ok(()) },
+        _ => {
+            return if u32::from(headers.upper) > end {
+                Err(Reason::Malformed)
+            } else {
+                Ok(())
+            };
+        }
     };
     if u32::from(headers.upper) + need > end {
         return Err(Reason::Malformed);
     }
     let head = packet.load::<8>(offset).ok_or(Reason::Malformed)?;
-    let (first, second) =
-        (u16::from_be_bytes([head[0], head[1]]), u16::from_be_bytes([head[2], head[3]]));
+    let (first, second) = (
+        u16::from_be_bytes([head[0], head[1]]),
+        u16::from_be_bytes([head[2], head[3]]),
+    );
     match headers.protocol {
         proto::TCP => {
             let tail = packet.load::<2>(offset + 12).ok_or(Reason::Malformed)?;
@@ -310,16 +321,25 @@ pub fn icmp(headers: &Headers) -> Icmp {
 }
 
 /// The tuple of the packet that an ICMP error quotes: as it was sent, so its source is who gets the error.
-/// Options and extension headers inside are not walked: such an error is not related to anything.
-#[cold]
+/// Options and extension headers, of either header, are not walked: such an error is not related to anything.
+/// False when there is no such tuple. (An `Option` of headers would be a type that the kernel's BTF does not know.)
 #[inline(never)]
-pub fn quoted<P: Packet>(packet: &P, outer: &Headers) -> Option<Headers> {
-    let start = usize::from(outer.upper) + 8;
-    let mut inner = *outer;
+pub fn quoted<P: Packet>(packet: &P, outer: &Headers, inner: &mut Headers) -> bool {
+    quoted_tuple(packet, outer, inner).is_some()
+}
+
+#[inline(always)]
+fn quoted_tuple<P: Packet>(packet: &P, outer: &Headers, inner: &mut Headers) -> Option<()> {
+    *inner = *outer;
     inner.flags = 0;
     inner.source_port = 0;
     inner.destination_port = 0;
+    // Plain headers only, outside too: the verifier likes its offsets constant.
     let offset = if outer.ethertype == ethertype::IPV4 {
+        let start = ETHERNET + IPV4 + 8;
+        if usize::from(outer.upper) + 8 != start {
+            return None;
+        }
         let ip = packet.load::<IPV4>(start)?;
         if ip[0] != 0x45 || u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0 {
             return None;
@@ -329,6 +349,10 @@ pub fn quoted<P: Packet>(packet: &P, outer: &Headers) -> Option<Headers> {
         inner.protocol = ip[9];
         start + IPV4
     } else {
+        let start = ETHERNET + IPV6 + 8;
+        if usize::from(outer.upper) + 8 != start {
+            return None;
+        }
         let ip = packet.load::<IPV6>(start)?;
         if ip[0] >> 4 != 6 {
             return None;
@@ -347,12 +371,12 @@ pub fn quoted<P: Packet>(packet: &P, outer: &Headers) -> Option<Headers> {
         }
         proto::ICMP | proto::ICMP6 => {
             inner.destination_port = u16::from(head[0]);
-            if !is_echo(&inner) {
+            if !is_echo(inner) {
                 return None;
             }
             inner.source_port = u16::from_be_bytes([head[4], head[5]]);
         }
         _ => {}
     }
-    Some(inner)
+    Some(())
 }

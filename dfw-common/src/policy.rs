@@ -2,8 +2,7 @@
 
 use crate::{
     env::Env,
-    key::{ANY_NETWORK, AddressKey, NetworkId, PolicyKey, PrefixKey},
-    addr::Addr,
+    key::{ANY_NETWORK, AddressKey, PolicyKey, PrefixKey},
     reason::{Direction, Reason},
     value::{Address, IDENTITY_OTHER, PolicyEntry, kind},
 };
@@ -21,7 +20,10 @@ impl Ruling {
     /// Denied without a rule that says so.
     #[inline(always)]
     pub const fn denied(reason: Reason) -> Self {
-        Self { reason, rule: PolicyEntry::NO_RULE }
+        Self {
+            reason,
+            rule: PolicyEntry::NO_RULE,
+        }
     }
 
     /// Whether the rules allow it.
@@ -32,24 +34,25 @@ impl Ruling {
 }
 
 /// What the rules are asked: one direction of one policy, about one peer, protocol and port.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Question {
     /// The policy.
     pub policy: u32,
     /// The peer's identity.
     pub identity: u32,
+    /// The port as dialled; ICMP: the type.
+    pub port: u16,
     /// The side.
     pub direction: Direction,
     /// IP protocol.
     pub protocol: u8,
-    /// The port as dialled; ICMP: the type.
-    pub port: u16,
 }
 
 /// What an address is, as seen on a network (docs/semantics.md section 2). At most two exact and two prefix lookups.
-#[inline(never)]
-pub fn classify<E: Env>(env: &E, network: NetworkId, addr: &Addr) -> Address {
-    let mut key = AddressKey { network, addr: *addr };
+#[inline(always)]
+pub fn classify<E: Env>(env: &E, who: &AddressKey) -> Address {
+    let mut key = *who;
     if let Some(found) = env.address(&key) {
         return found;
     }
@@ -57,15 +60,23 @@ pub fn classify<E: Env>(env: &E, network: NetworkId, addr: &Addr) -> Address {
     if let Some(found) = env.address(&key) {
         return found;
     }
-    let prefix = match env.prefix(PrefixKey::new(network, *addr)) {
+    let prefix = match env.prefix(PrefixKey::new(who.network, who.addr)) {
         Some(found) => Some(found),
-        None => env.prefix(PrefixKey::new(ANY_NETWORK, *addr)),
+        None => env.prefix(PrefixKey::new(ANY_NETWORK, who.addr)),
     };
     match prefix {
-        Some(found) => {
-            Address { kind: found.kind, identity: found.identity, ifindex: 0, network: 0 }
-        }
-        None => Address { kind: kind::UNKNOWN, identity: IDENTITY_OTHER, ifindex: 0, network: 0 },
+        Some(found) => Address {
+            kind: found.kind,
+            identity: found.identity,
+            ifindex: 0,
+            network: 0,
+        },
+        None => Address {
+            kind: kind::UNKNOWN,
+            identity: IDENTITY_OTHER,
+            ifindex: 0,
+            network: 0,
+        },
     }
 }
 
@@ -82,39 +93,29 @@ fn header_key(policy: u32, identity: u32, direction: Direction) -> PolicyKey {
     }
 }
 
-/// The header for a peer, and the identity under which its entries stand.
+/// The header for a peer, and the identity under which its entries stand. No header is the same as one that denies.
 #[inline(always)]
-fn header<E: Env>(
-    env: &E,
-    policy: u32,
-    identity: u32,
-    direction: Direction,
-) -> Option<(PolicyEntry, u32)> {
+fn header<E: Env>(env: &E, policy: u32, identity: u32, direction: Direction) -> (PolicyEntry, u32) {
     if let Some(found) = env.policy(&header_key(policy, identity, direction)) {
-        return Some((found, identity));
+        return (found, identity);
     }
-    let other = env.policy(&header_key(policy, IDENTITY_OTHER, direction))?;
-    Some((other, IDENTITY_OTHER))
+    match env.policy(&header_key(policy, IDENTITY_OTHER, direction)) {
+        Some(found) => (found, IDENTITY_OTHER),
+        None => (PolicyEntry::NOTHING, IDENTITY_OTHER),
+    }
 }
 
 /// Whether some rule lets the two talk at all, in this direction: what address resolution needs to know.
 #[inline(never)]
 pub fn some_allowed<E: Env>(env: &E, policy: u32, identity: u32, direction: Direction) -> bool {
-    match header(env, policy, identity, direction) {
-        Some((found, _)) => found.flags & PolicyEntry::SOME_ALLOWED != 0,
-        None => false,
-    }
+    header(env, policy, identity, direction).0.flags & PolicyEntry::SOME_ALLOWED != 0
 }
 
 /// Asks the rules. One header and as many exact probes as there are port prefix lengths in use; the number of rules,
 /// peers and endpoints does not matter.
-#[inline(never)]
+#[inline(always)]
 pub fn ask<E: Env>(env: &E, question: &Question) -> Ruling {
-    let Some((header, identity)) =
-        header(env, question.policy, question.identity, question.direction)
-    else {
-        return Ruling::denied(Reason::NoRule);
-    };
+    let (header, identity) = header(env, question.policy, question.identity, question.direction);
     let mut found = header;
     let mut key = header_key(question.policy, identity, question.direction);
     key.protocol = question.protocol;
@@ -138,5 +139,8 @@ pub fn ask<E: Env>(env: &E, question: &Question) -> Ruling {
     } else {
         Reason::DenyRule
     };
-    Ruling { reason, rule: found.rule }
+    Ruling {
+        reason,
+        rule: found.rule,
+    }
 }

@@ -161,7 +161,13 @@ mod tests {
         for (number, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, number);
             assert_eq!(Reason::from_u8(number as u8), Some(*reason));
-            assert_eq!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
+            assert_eq!(
+                Reason::ALL
+                    .iter()
+                    .filter(|other| other.name() == reason.name())
+                    .count(),
+                1
+            );
         }
         assert_eq!(Reason::from_u8(REASONS as u8), None);
     }

@@ -53,8 +53,6 @@ pub struct Endpoint {
     pub ring_mask: u32,
     /// The container's MAC.
     pub mac: Mac,
-    /// Zero.
-    pub pad: [u8; 2],
 }
 
 /// Who has an exact address.
@@ -107,6 +105,13 @@ impl PolicyEntry {
     pub const SOME_ALLOWED: u8 = 2;
     /// No rule decided.
     pub const NO_RULE: u16 = u16::MAX;
+    /// The header of a policy that allows nothing.
+    pub const NOTHING: Self = Self {
+        lengths: 0,
+        rule: Self::NO_RULE,
+        verdict: Self::DENY,
+        flags: 0,
+    };
 }
 
 /// What one side of a flow was found to be.
@@ -156,8 +161,10 @@ pub struct Flow {
 pub struct RingEntry {
     /// The flow's key; all zero when free.
     pub key: FlowKey,
-    /// Next position to try, in the first entry of each part: a running count.
-    pub cursor: u32,
+    /// Zero.
+    pub pad: u32,
+    /// In the first entry of each part: how many flows were placed in it.
+    pub cursor: u64,
 }
 
 /// Node-wide settings, one entry.
@@ -248,7 +255,12 @@ impl Side {
     /// A side that was judged.
     #[inline(always)]
     pub const fn judged(epoch: u32, verdict: Verdict, reason: u8, rule: u16) -> Self {
-        Self { epoch, verdict: verdict as u8, reason, rule }
+        Self {
+            epoch,
+            verdict: verdict as u8,
+            reason,
+            rule,
+        }
     }
 }
 
@@ -259,7 +271,7 @@ const _: () = {
     assert!(size_of::<PolicyEntry>() == 8);
     assert!(size_of::<Side>() == 8);
     assert!(size_of::<Flow>() == 72);
-    assert!(size_of::<RingEntry>() == 48);
+    assert!(size_of::<RingEntry>() == 56);
     assert!(size_of::<Settings>() == 24);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<EventBudget>() == 24);

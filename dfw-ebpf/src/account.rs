@@ -2,44 +2,48 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use dfw_common::{
-    addr::Addr,
     decide::{Hook, Outcome, Place, Tally},
     maps as layout,
-    packet::{Headers, Packet},
-    parse::parse,
+    packet::Headers,
     reason::{Direction, Reason, Verdict},
-    value::{Event, PolicyEntry},
+    value::{Endpoint, Event, PolicyEntry},
 };
 
 use crate::maps::{COUNTERS, ENDPOINT_COUNTERS, EVENT_BUDGET, EVENTS, Kernel, jiffies, slot_of};
 
 /// Counts an endpoint's packet on the sides it was judged on, and makes an event of what is new or denied.
 #[inline(always)]
-pub(crate) fn endpoint<P: Packet>(packet: &P, place: &Place, outcome: &Outcome) {
+pub(crate) fn endpoint(length: u32, place: &Place, headers: &Headers, outcome: &Outcome) {
     let direction = match place.hook {
         Hook::From => Direction::Egress,
         Hook::To => Direction::Ingress,
     };
-    let length = packet.len();
-    if let Some(own) = &outcome.own {
+    let (own, peer) = (&outcome.own, &outcome.peer);
+    if own.is_counted {
         count(place.ifindex, direction, own, length);
         if outcome.is_new || matches!(own.verdict, Verdict::Deny) {
-            event(packet, place.ifindex, direction, own);
+            event(length, headers, place.ifindex, direction, own);
         }
     }
     // The receiver's side, denied where the packet was sent.
-    if let Some(peer) = &outcome.peer {
+    if peer.is_counted {
         count(outcome.peer_ifindex, Direction::Ingress, peer, length);
-        event(packet, outcome.peer_ifindex, Direction::Ingress, peer);
+        event(
+            length,
+            headers,
+            outcome.peer_ifindex,
+            Direction::Ingress,
+            peer,
+        );
     }
 }
 
 /// Counts a packet that the bridge's backstop drops.
 #[inline(always)]
-pub(crate) fn backstop<P: Packet>(packet: &P, direction: Direction, reason: Reason) {
-    let tally = Tally { verdict: Verdict::Deny, reason, rule: PolicyEntry::NO_RULE };
-    count(0, direction, &tally, packet.len());
-    event(packet, 0, direction, &tally);
+pub(crate) fn backstop(length: u32, headers: &Headers, direction: Direction, reason: Reason) {
+    let tally = Tally::new(Verdict::Deny, reason, PolicyEntry::NO_RULE);
+    count(0, direction, &tally, length);
+    event(length, headers, 0, direction, &tally);
 }
 
 #[inline(always)]
@@ -62,9 +66,8 @@ fn count(ifindex: u32, direction: Direction, tally: &Tally, length: u32) {
 }
 
 /// Sends an event unless this CPU has spent its second's budget; counts what is not sent.
-#[cold]
 #[inline(never)]
-fn event<P: Packet>(packet: &P, ifindex: u32, direction: Direction, tally: &Tally) {
+fn event(length: u32, headers: &Headers, ifindex: u32, direction: Direction, tally: &Tally) {
     use dfw_common::env::Env as _;
     let Some(budget) = EVENT_BUDGET.get_ptr_mut(0) else {
         return;
@@ -87,25 +90,23 @@ fn event<P: Packet>(packet: &P, ifindex: u32, direction: Direction, tally: &Tall
     };
     budget.spent += 1;
     budget.sent = budget.sent.wrapping_add(1);
-    let headers: Option<Headers> = parse(packet).ok();
-    let endpoint = slot_of(ifindex).map(|(_, endpoint)| endpoint).unwrap_or_default();
-    let (source, destination) = match &headers {
-        Some(headers) => (headers.source, headers.destination),
-        None => (Addr::UNSPECIFIED, Addr::UNSPECIFIED),
-    };
+    let mut endpoint = Endpoint::default();
+    if let Some((_, found)) = slot_of(ifindex) {
+        endpoint = found;
+    }
     entry.write(Event {
         // SAFETY: takes nothing.
         time: unsafe { bpf_ktime_get_ns() },
-        source,
-        destination,
-        source_port: headers.map_or(0, |headers| headers.source_port),
-        destination_port: headers.map_or(0, |headers| headers.destination_port),
+        source: headers.source,
+        destination: headers.destination,
+        source_port: headers.source_port,
+        destination_port: headers.destination_port,
         network: endpoint.network,
         ifindex,
-        length: packet.len(),
+        length,
         rule: tally.rule,
-        ethertype: headers.map_or(0, |headers| headers.ethertype),
-        protocol: headers.map_or(0, |headers| headers.protocol),
+        ethertype: headers.ethertype,
+        protocol: headers.protocol,
         direction: direction as u8,
         verdict: tally.verdict as u8,
         reason: tally.reason as u8,

@@ -2,19 +2,25 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod account;
 mod ctx;
+mod global;
 mod maps;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, tcx_action_base::{TCX_DROP, TCX_NEXT}},
+    bindings::{
+        __sk_buff,
+        tcx_action_base::{TCX_DROP, TCX_NEXT},
+    },
     macros::classifier,
     programs::TcContext,
 };
 use dfw_common::{
     backstop::backstop,
     decide::{Hook, Place, decide},
+    packet::Packet as _,
     reason::Direction,
 };
 
@@ -22,31 +28,31 @@ use crate::{ctx::Frame, maps::Kernel};
 
 /// TCX ingress of a container's host-side veth: what the container sends.
 #[classifier]
-pub fn dfw_from_ep(ctx: TcContext) -> i32 {
+fn dfw_from_ep(ctx: TcContext) -> i32 {
     endpoint(&ctx, Hook::From)
 }
 
 /// TCX egress of a container's host-side veth: what the container gets.
 #[classifier]
-pub fn dfw_to_ep(ctx: TcContext) -> i32 {
+fn dfw_to_ep(ctx: TcContext) -> i32 {
     endpoint(&ctx, Hook::To)
 }
 
 /// TCX ingress of a bridge device: what its ports send to the host and beyond.
 #[classifier]
-pub fn dfw_from_br(ctx: TcContext) -> i32 {
+fn dfw_from_br(ctx: TcContext) -> i32 {
     bridge(&ctx, Hook::From)
 }
 
 /// TCX egress of a bridge device: what the host sends to its ports.
 #[classifier]
-pub fn dfw_to_br(ctx: TcContext) -> i32 {
+fn dfw_to_br(ctx: TcContext) -> i32 {
     bridge(&ctx, Hook::To)
 }
 
 /// Does nothing: what benchmarks subtract, and how the agent learns how fast jiffies run.
 #[classifier]
-pub fn dfw_empty(_ctx: TcContext) -> i32 {
+fn dfw_empty(_ctx: TcContext) -> i32 {
     maps::jiffies() as i32
 }
 
@@ -54,23 +60,34 @@ pub fn dfw_empty(_ctx: TcContext) -> i32 {
 fn endpoint(ctx: &TcContext, hook: Hook) -> i32 {
     let frame = Frame::new(ctx);
     let skb = skb(ctx);
-    let place = Place { hook, ifindex: skb.ifindex, ingress: skb.ingress_ifindex };
-    let outcome = decide(&mut Kernel, &frame, &place);
-    account::endpoint(&frame, &place, &outcome);
+    let place = Place {
+        hook,
+        ifindex: skb.ifindex,
+        ingress: skb.ingress_ifindex,
+    };
+    // There is always one element; the verifier wants to see what would happen otherwise.
+    let Some(scratch) = maps::scratch() else {
+        return TCX_DROP;
+    };
+    let outcome = decide(&mut Kernel, &frame, &place, scratch);
+    account::endpoint(frame.len(), &place, scratch.headers(), &outcome);
     if outcome.pass { TCX_NEXT } else { TCX_DROP }
 }
 
 #[inline(always)]
 fn bridge(ctx: &TcContext, hook: Hook) -> i32 {
     let frame = Frame::new(ctx);
-    match backstop(&Kernel, &frame, skb(ctx).ifindex, hook) {
+    let Some(scratch) = maps::scratch() else {
+        return TCX_DROP;
+    };
+    match backstop(&Kernel, &frame, skb(ctx).ifindex, hook, scratch) {
         None => TCX_NEXT,
         Some(reason) => {
             let direction = match hook {
                 Hook::From => Direction::Egress,
                 Hook::To => Direction::Ingress,
             };
-            account::backstop(&frame, direction, reason);
+            account::backstop(frame.len(), scratch.headers(), direction, reason);
             TCX_DROP
         }
     }

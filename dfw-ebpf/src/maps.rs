@@ -1,5 +1,7 @@
 //! Every map, and the decision's view of them.
 
+use crate::global;
+
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     helpers::generated::bpf_jiffies64,
@@ -7,9 +9,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use dfw_common::{
+    addr::Addr,
+    decide::Scratch,
     env::Env,
-    key::{AddressKey, FlowKey, PolicyKey, PrefixKey},
+    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey},
     maps as layout,
+    policy::{Question, Ruling},
+    reason::Reason,
     value::{
         Address, Count, Endpoint, EventBudget, Flow, PolicyEntry, Prefix, RingEntry, Settings,
     },
@@ -43,6 +49,20 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(layout::EVENTS_BYTES
 #[map]
 pub(crate) static EVENT_BUDGET: PerCpuArray<EventBudget> = PerCpuArray::with_max_entries(1, 0);
 
+/// Room for one decision: programs of one CPU do not interrupt each other.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's room for a decision.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: this CPU's element, which lives as long as the map. TCX programs run with bottom halves disabled, so none
+    // of the same CPU runs meanwhile, and the endpoint program takes it once.
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
+}
+
 /// Now, in jiffies, truncated.
 #[inline(always)]
 pub(crate) fn jiffies() -> u32 {
@@ -65,6 +85,25 @@ pub(crate) fn slot_of(ifindex: u32) -> Option<(u32, Endpoint)> {
         }
     }
     None
+}
+
+/// Adds atomically and gives the old value. The target is said to have no compare-and-swap, hence `core` has no
+/// read-modify-write for it; the instruction is there since Linux 5.12 (`BPF_ATOMIC`, cpu v3).
+///
+/// # Safety
+/// `word` must be valid and aligned.
+#[inline(always)]
+unsafe fn fetch_add(word: *mut u64, value: u64) -> u64 {
+    let mut old = value;
+    // SAFETY: the caller's word; the instruction touches nothing else.
+    unsafe {
+        core::arch::asm!(
+            "{old} = atomic_fetch_add((u64 *)({word} + 0), {old})",
+            word = in(reg) word,
+            old = inout(reg) old,
+        );
+    }
+    old
 }
 
 /// The kernel's maps and clock.
@@ -123,11 +162,9 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn next_in_ring(&mut self, base: u32) -> u32 {
-        use core::sync::atomic::{AtomicU32, Ordering};
         match FLOW_RING.get_ptr_mut(base) {
-            // SAFETY: aligned, inside a map element that lives as long as the map; all access to it is atomic.
-            Some(entry) => unsafe { AtomicU32::from_ptr(&raw mut (*entry).cursor) }
-                .fetch_add(1, Ordering::Relaxed),
+            // SAFETY: aligned, inside a map element that lives as long as the map.
+            Some(entry) => (unsafe { fetch_add(&raw mut (*entry).cursor, 1) }) as u32,
             None => 0,
         }
     }
@@ -135,7 +172,11 @@ impl Env for Kernel {
     #[inline(always)]
     fn in_ring(&self, position: u32) -> Option<FlowKey> {
         let entry = FLOW_RING.get(position)?;
-        if entry.key.network == 0 { None } else { Some(entry.key) }
+        if entry.key.network == 0 {
+            None
+        } else {
+            Some(entry.key)
+        }
     }
 
     #[inline(always)]
@@ -148,5 +189,38 @@ impl Env for Kernel {
             }
             None => false,
         }
+    }
+
+    #[inline(always)]
+    fn ask(&self, question: &Question) -> Ruling {
+        let answer = global::dfw_ask(question);
+        Ruling {
+            reason: Reason::from_u8(answer as u8).unwrap_or(Reason::Internal),
+            rule: (answer >> 16) as u16,
+        }
+    }
+
+    #[inline(always)]
+    fn classify(&self, network: NetworkId, addr: &Addr) -> Address {
+        let mut class = Address::default();
+        global::dfw_classify(
+            &AddressKey {
+                network,
+                addr: *addr,
+            },
+            &mut class,
+        );
+        class
+    }
+
+    #[inline(always)]
+    fn flow_of(&mut self, scratch: &mut Scratch) {
+        global::dfw_flow(scratch);
+    }
+
+    #[inline(always)]
+    fn place(&mut self, owner: &Endpoint, key: &FlowKey) -> Option<u32> {
+        let position = global::dfw_place(owner.ring_base, owner.ring_mask, key);
+        u32::try_from(position).ok()
     }
 }

@@ -254,12 +254,18 @@ pub const LABEL_SWARM_STACK: &str = "com.docker.stack.namespace";
 impl Container {
     /// The compose project, else the Swarm stack.
     pub fn project(&self) -> Option<&str> {
-        self.labels.get(LABEL_PROJECT).or_else(|| self.labels.get(LABEL_SWARM_STACK)).map(String::as_str)
+        self.labels
+            .get(LABEL_PROJECT)
+            .or_else(|| self.labels.get(LABEL_SWARM_STACK))
+            .map(String::as_str)
     }
 
     /// The compose service, else the Swarm service.
     pub fn service(&self) -> Option<&str> {
-        self.labels.get(LABEL_SERVICE).or_else(|| self.labels.get(LABEL_SWARM_SERVICE)).map(String::as_str)
+        self.labels
+            .get(LABEL_SERVICE)
+            .or_else(|| self.labels.get(LABEL_SWARM_SERVICE))
+            .map(String::as_str)
     }
 
     /// `project/service` where it has both, else its name: how people are shown it.

@@ -1,0 +1,301 @@
+//! What the kernel must have, the BPF object, and the pins that outlive the agent.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    programs::{ProgramError, SchedClassifier},
+};
+use dfw_common::maps as layout;
+use thiserror::Error;
+
+/// The object, built from dfw-ebpf by the build script.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dfw.bpf.o"));
+
+/// First kernel with TCX (kernel commit e420bed02507).
+pub const KERNEL: (u32, u32) = (6, 6);
+
+/// The programs of the object.
+pub mod program {
+    /// TCX ingress of an endpoint's veth.
+    pub const FROM_ENDPOINT: &str = "dfw_from_ep";
+    /// TCX egress of an endpoint's veth.
+    pub const TO_ENDPOINT: &str = "dfw_to_ep";
+    /// TCX ingress of a bridge device.
+    pub const FROM_BRIDGE: &str = "dfw_from_br";
+    /// TCX egress of a bridge device.
+    pub const TO_BRIDGE: &str = "dfw_to_br";
+    /// Does nothing but return the low bits of jiffies.
+    pub const EMPTY: &str = "dfw_empty";
+
+    /// All of them.
+    pub const ALL: [&str; 5] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE, EMPTY];
+}
+
+/// Why the datapath cannot be set up. Every message names the remedy.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The kernel is too old.
+    #[error("Linux {found} has no TCX; dfw needs Linux {}.{} or newer (on Debian 12: apt install -t bookworm-backports linux-image-amd64)", KERNEL.0, KERNEL.1)]
+    OldKernel {
+        /// Release of the running kernel.
+        found: String,
+    },
+    /// Neither root nor the capabilities.
+    #[error(
+        "missing {missing}: run dfw as root, or give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (docker: --cap-add BPF --cap-add NET_ADMIN --cap-add PERFMON)"
+    )]
+    Capabilities {
+        /// Names of what is missing.
+        missing: String,
+    },
+    /// The pin directory is not on a bpffs.
+    #[error("{} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf` (docker: -v /sys/fs/bpf:/sys/fs/bpf), or name one by --bpffs", path.display())]
+    NotBpffs {
+        /// What `--bpffs` says.
+        path: PathBuf,
+    },
+    /// A file-system operation under the pin directory failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Pins {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused the object or a map.
+    #[error("the kernel refuses the BPF object: {0}")]
+    Object(#[from] EbpfError),
+    /// The verifier refused a program.
+    #[error("the kernel refuses the program {name}: {source}")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
+    /// The object has no such program or map: it was not built from this source.
+    #[error("the BPF object has no {0}; rebuild dfw")]
+    Missing(&'static str),
+    /// A map could not be used.
+    #[error("map {name}: {source}")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// A bpf(2) command of this crate failed.
+    #[error("cannot {action}: {source}")]
+    Bpf {
+        /// What was tried.
+        action: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LoadError {
+    /// Whether the remedy is a capability, a kernel or a mount: exit code 77 of docs.
+    pub fn is_capability(&self) -> bool {
+        matches!(
+            self,
+            Self::OldKernel { .. } | Self::Capabilities { .. } | Self::NotBpffs { .. }
+        )
+    }
+}
+
+/// Map capacities that differ from the layout's, for tests of what happens when a map is full.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Capacities {
+    /// Policy entries.
+    pub policy: Option<u32>,
+    /// Flows, and positions of the flow ring; a power of two.
+    pub flows: Option<u32>,
+}
+
+/// Where this version of the maps and its links are pinned.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Under the directory that `--bpffs` names.
+    pub fn new(bpffs: &Path) -> Self {
+        Self {
+            root: bpffs.join(format!("v{}", layout::ABI_VERSION)),
+        }
+    }
+
+    /// Directory of the maps.
+    pub fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    /// Directory of the links.
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// Whether an agent was here before: its maps are there.
+    pub fn exist(&self) -> bool {
+        self.maps().join(layout::ENDPOINTS).exists()
+    }
+
+    fn create(&self) -> Result<(), LoadError> {
+        for path in [self.maps(), self.links()] {
+            fs::create_dir_all(&path).map_err(|source| LoadError::Pins {
+                action: "create",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks kernel, capabilities and the pin directory before anything is touched.
+///
+/// # Errors
+/// What is missing, with the remedy.
+pub fn preflight(bpffs: &Path) -> Result<(), LoadError> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    check_kernel(release.trim())?;
+    check_capabilities()?;
+    check_bpffs(bpffs)
+}
+
+/// Whether a kernel of this release has TCX.
+///
+/// # Errors
+/// [`LoadError::OldKernel`] when it has not, or when the release cannot be read.
+pub fn check_kernel(release: &str) -> Result<(), LoadError> {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found < KERNEL {
+        return Err(LoadError::OldKernel {
+            found: release.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn check_capabilities() -> Result<(), LoadError> {
+    use caps::{CapSet, Capability};
+    let needed = [
+        Capability::CAP_BPF,
+        Capability::CAP_NET_ADMIN,
+        Capability::CAP_PERFMON,
+    ];
+    let has = caps::read(None, CapSet::Effective).unwrap_or_default();
+    // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON in the kernel's own checks (capabilities(7)).
+    let missing: Vec<_> = needed
+        .into_iter()
+        .filter(|need| {
+            let by_admin =
+                *need != Capability::CAP_NET_ADMIN && has.contains(&Capability::CAP_SYS_ADMIN);
+            !has.contains(need) && !by_admin
+        })
+        .map(|need| need.to_string())
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::Capabilities {
+            missing: missing.join(", "),
+        })
+    }
+}
+
+fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
+    // The directory itself may not exist yet; its nearest ancestor says on what file system it would be.
+    let Some(there) = bpffs.ancestors().find(|path| path.exists()) else {
+        return Err(LoadError::NotBpffs {
+            path: bpffs.to_owned(),
+        });
+    };
+    let statfs = super::sys::file_system(there).map_err(|source| LoadError::Pins {
+        action: "look at",
+        path: there.to_owned(),
+        source,
+    })?;
+    if statfs == libc::BPF_FS_MAGIC as i64 {
+        Ok(())
+    } else {
+        Err(LoadError::NotBpffs {
+            path: bpffs.to_owned(),
+        })
+    }
+}
+
+/// Loads the object with its maps pinned (those that are pinned already are taken over) and its programs verified.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn load(pins: &Pins, capacities: Capacities) -> Result<Ebpf, LoadError> {
+    pins.create()?;
+    let directory = pins.maps();
+    let mut loader = EbpfLoader::new();
+    for name in layout::PINNED {
+        loader.map_pin_path(name, directory.join(name));
+    }
+    if let Some(entries) = capacities.policy {
+        loader.map_max_entries(layout::POLICY, entries);
+    }
+    if let Some(entries) = capacities.flows {
+        loader.map_max_entries(layout::FLOWS, entries);
+        loader.map_max_entries(layout::FLOW_RING, entries);
+    }
+    let mut object = loader.load(OBJECT)?;
+    for name in program::ALL {
+        classifier(&mut object, name)?
+            .load()
+            .map_err(|source| LoadError::Program { name, source })?;
+    }
+    Ok(object)
+}
+
+/// A program of the object.
+///
+/// # Errors
+/// [`LoadError::Missing`] when the object has none of this name.
+pub fn classifier<'a>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, LoadError> {
+    object
+        .program_mut(name)
+        .and_then(|program| <&mut SchedClassifier>::try_from(program).ok())
+        .ok_or(LoadError::Missing(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels() {
+        for good in ["6.6.0", "6.6-rc1", "6.18.44-fc", "7.0", "10.1.2-generic"] {
+            assert!(check_kernel(good).is_ok(), "{good}");
+        }
+        for bad in ["6.1.0-23-amd64", "6.5.13", "5.15.0", "", "linux"] {
+            let error = check_kernel(bad).expect_err(bad);
+            assert!(
+                error.is_capability() && error.to_string().contains("6.6"),
+                "{error}"
+            );
+        }
+    }
+}

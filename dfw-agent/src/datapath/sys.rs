@@ -1,0 +1,143 @@
+//! The few bpf(2) commands that aya has no call for: TCX links by ifindex, their update by file descriptor, and the
+//! query of a hook without CAP_SYS_ADMIN.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd};
+
+/// Which of the two TCX hooks of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TcxHook {
+    /// What comes into the host by the interface.
+    Ingress,
+    /// What the host sends out by it.
+    Egress,
+}
+
+impl TcxHook {
+    fn attach_type(self) -> bpf_attach_type {
+        match self {
+            Self::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
+            Self::Egress => bpf_attach_type::BPF_TCX_EGRESS,
+        }
+    }
+}
+
+/// Place before everything that is attached (`BPF_F_BEFORE` without a relative: kernel commit e420bed02507).
+const BPF_F_BEFORE: u32 = 1 << 3;
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: the kernel reads and writes `size_of::<bpf_attr>()` bytes at `attr`, which is ours; every pointer in it
+    // was put there by a caller in this file from a live borrow.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_int,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn zeroed() -> bpf_attr {
+    // SAFETY: a union of plain integers and arrays of them; the kernel wants unused bytes to be zero.
+    unsafe { std::mem::zeroed() }
+}
+
+fn owned(descriptor: i64) -> OwnedFd {
+    // SAFETY: the kernel has just given us this descriptor; nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(descriptor as i32) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// Attaches a program first in a TCX hook. The interface is named by its number: names are reused.
+///
+/// # Errors
+/// ENODEV when the interface is gone; what bpf(2) says for BPF_LINK_CREATE.
+pub fn attach_first(program: BorrowedFd<'_>, ifindex: u32, hook: TcxHook) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = hook.attach_type() as u32;
+    attr.link_create.flags = BPF_F_BEFORE;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Swaps the program of a link: one word, no moment without a program.
+///
+/// # Errors
+/// ENOLINK when the link's interface is gone.
+pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Pins an object under a bpffs.
+///
+/// # Errors
+/// EEXIST when the name is taken; EPERM or EINVAL when the directory is not on a bpffs.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.bpf_fd = object.as_raw_fd() as u32;
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens a pinned object.
+///
+/// # Errors
+/// ENOENT when nothing is pinned there.
+pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
+}
+
+/// How many programs a TCX hook of an interface has.
+///
+/// # Errors
+/// EINVAL on a kernel without TCX; ENODEV when the interface is gone.
+pub fn programs_on(ifindex: u32, hook: TcxHook) -> io::Result<u32> {
+    let mut attr = zeroed();
+    attr.query.__bindgen_anon_1.target_ifindex = ifindex;
+    attr.query.attach_type = hook.attach_type() as u32;
+    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: the kernel has filled the query arm.
+    Ok(unsafe { attr.query.__bindgen_anon_2.count })
+}
+
+/// The magic number of the file system that a path is on.
+///
+/// # Errors
+/// What statfs(2) says.
+pub fn file_system(path: &Path) -> io::Result<i64> {
+    let path = c_path(path)?;
+    // SAFETY: plain integers, filled by the kernel.
+    let mut statfs: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live objects of the right type.
+    if unsafe { libc::statfs(path.as_ptr(), &raw mut statfs) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(statfs.f_type)
+}

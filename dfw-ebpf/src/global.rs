@@ -1,0 +1,62 @@
+//! Functions of their own to the verifier: it checks each once, for any arguments, instead of once for each path to it
+//! (global functions, kernel commit 51c39bb1d5d1; pointers to them, e5069b9c23b3). Hence the raw pointers and the checks.
+
+use dfw_common::{
+    conntrack,
+    decide::{self, Scratch},
+    key::{AddressKey, FlowKey},
+    policy::{self, Question},
+    value::Address,
+};
+
+use crate::maps::Kernel;
+
+/// [`policy::ask`]: the reason in the low byte, the rule in the high half.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dfw_ask(question: *const Question) -> u32 {
+    if question.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier has checked that every caller passes a whole `Question`.
+    let ruling = policy::ask(&Kernel, unsafe { &*question });
+    (u32::from(ruling.rule) << 16) | ruling.reason as u32
+}
+
+/// [`policy::classify`], written to `class`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dfw_classify(who: *const AddressKey, class: *mut Address) -> u32 {
+    if who.is_null() || class.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier has checked that every caller passes whole objects.
+    unsafe { *class = policy::classify(&Kernel, &*who) };
+    1
+}
+
+/// [`decide::flow`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dfw_flow(scratch: *mut Scratch) -> u32 {
+    if scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier has checked that every caller passes a whole `Scratch`, its own.
+    decide::flow(&mut Kernel, unsafe { &mut *scratch });
+    1
+}
+
+/// [`conntrack::place`]; `u64::MAX` when there is no place.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dfw_place(base: u32, mask: u32, key: *const FlowKey) -> u64 {
+    if key.is_null() {
+        return u64::MAX;
+    }
+    // SAFETY: not null, and the verifier has checked that every caller passes a whole key.
+    match conntrack::place(&mut Kernel, base, mask, unsafe { &*key }) {
+        Some(position) => u64::from(position),
+        None => u64::MAX,
+    }
+}
