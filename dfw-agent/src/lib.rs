@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod exit;
 pub mod model;
 pub mod policy;
 pub mod reconcile;

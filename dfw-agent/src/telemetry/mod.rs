@@ -5,8 +5,11 @@
 
 mod collector;
 pub mod events;
+pub mod http;
 mod kernel;
 pub mod ledger;
+pub mod listen;
+pub mod log;
 pub mod metrics;
 pub mod text;
 
