@@ -10,5 +10,6 @@ pub mod exit;
 pub mod model;
 pub mod policy;
 pub mod reconcile;
+pub mod run;
 pub mod source;
 pub mod telemetry;
