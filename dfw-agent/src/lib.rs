@@ -6,8 +6,10 @@
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod exit;
 pub mod model;
 pub mod policy;
 pub mod reconcile;
+pub mod run;
 pub mod source;
 pub mod telemetry;

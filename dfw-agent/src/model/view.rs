@@ -39,6 +39,19 @@ pub struct View {
     pub findings: Vec<Finding>,
 }
 
+impl View {
+    /// Why the node is not ready; none when it is.
+    pub const fn not_ready(&self) -> Option<&'static str> {
+        if !self.synced {
+            Some("the containers were not read in full yet")
+        } else if !self.attached {
+            Some("an endpoint's programs are not attached")
+        } else {
+            None
+        }
+    }
+}
+
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointView {
@@ -68,6 +81,17 @@ pub struct EndpointView {
     pub state: String,
     /// Rules in force, as text.
     pub rules: Vec<String>,
+}
+
+impl EndpointView {
+    /// `project/service` where it has both, else the container's name: how people are shown it.
+    pub fn display_name(&self) -> String {
+        if self.project.is_empty() {
+            self.container.clone()
+        } else {
+            format!("{}/{}", self.project, self.service)
+        }
+    }
 }
 
 /// One network.

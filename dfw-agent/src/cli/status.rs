@@ -1,0 +1,147 @@
+//! `dfw status`.
+
+use std::io::{self, Write};
+
+use super::{AgentArgs, Error, Format, OutputArgs, count, findings, write_json};
+use crate::{
+    exit::ExitCode,
+    model::{Unprotected, View},
+    telemetry::text,
+};
+
+/// Show the node at a glance
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dfw status                    what is managed, what is not, what is wrong
+  dfw status -o json | jq .findings")]
+pub(super) struct Args {
+    #[command(flatten)]
+    agent: AgentArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Args {
+    pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
+        let (client, _) = self.agent.load()?;
+        let view = client.view()?;
+        match self.output.output {
+            Format::Table => print(out, &view)?,
+            Format::Json => write_json(out, &view)?,
+        }
+        Ok(ExitCode::Success)
+    }
+}
+
+fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
+    let mut line = |key: &str, value: &str| writeln!(out, "{key:<13}{}", text::escape(value));
+    let readiness = view
+        .not_ready()
+        .map_or("ready".to_owned(), |why| format!("not ready: {why}"));
+    line("agent", &format!("{}, {readiness}", view.version))?;
+    let connected = if view.connected {
+        "connected"
+    } else {
+        "not connected"
+    };
+    let resyncs = view.resyncs as usize;
+    let (listings, events) = (
+        count(resyncs, "listing"),
+        count(view.source_events as usize, "event"),
+    );
+    line(
+        "source",
+        &format!("{}, {connected}, {listings}, {events}", view.source),
+    )?;
+    line("unlabelled", &view.unlabelled)?;
+    let modes = ["enforce", "audit", "off"].map(|mode| {
+        (
+            view.endpoints
+                .iter()
+                .filter(|endpoint| endpoint.mode == mode)
+                .count(),
+            mode,
+        )
+    });
+    line("endpoints", &split(view.endpoints.len(), modes))?;
+    line("networks", &view.networks.len().to_string())?;
+    let reasons = Unprotected::ALL.map(|why| {
+        (
+            view.unprotected
+                .iter()
+                .filter(|container| container.why == why)
+                .count(),
+            why.name(),
+        )
+    });
+    line("unprotected", &split(view.unprotected.len(), reasons))?;
+    line("findings", &findings::summary(&view.findings))?;
+    if let Some(error) = &view.error {
+        line("last error", error)?;
+    }
+    view.findings.iter().try_for_each(|finding| {
+        writeln!(out)?;
+        findings::print(out, finding)
+    })
+}
+
+/// `4: 3 enforce, 1 audit`, without what is not there.
+fn split<const N: usize>(total: usize, parts: [(usize, &str); N]) -> String {
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(n, _)| *n != 0)
+        .map(|(n, what)| format!("{n} {what}"))
+        .collect();
+    if parts.is_empty() {
+        total.to_string()
+    } else {
+        format!("{total}: {}", parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{findings::tests::plain, ls::tests::view};
+
+    #[test]
+    fn a_node() {
+        insta::assert_snapshot!(plain(|out| print(out, &view())), @r"
+        agent        1.2.3, ready
+        source       docker, connected, 1 listing, 40 events
+        unlabelled   audit
+        endpoints    2: 1 enforce, 1 audit
+        networks     1
+        unprotected  1: 1 host-network
+        findings     1 error
+
+        error[bad-rule]: a port is 1 to 65535
+          --> shop/db  dfw.ingress
+           |
+           | tcp/0 from any
+           |     ^
+        ");
+    }
+
+    #[test]
+    fn a_node_that_is_not_well() {
+        let view = View {
+            version: "1.2.3".to_owned(),
+            source: "docker".to_owned(),
+            unlabelled: "enforce".to_owned(),
+            error: Some("map POLICY is full\nforged".to_owned()),
+            ..View::default()
+        };
+        insta::assert_snapshot!(plain(|out| print(out, &view)), @r"
+        agent        1.2.3, not ready: the containers were not read in full yet
+        source       docker, not connected, 0 listings, 0 events
+        unlabelled   enforce
+        endpoints    0
+        networks     0
+        unprotected  0
+        findings     none
+        last error   map POLICY is full\nforged
+        ");
+    }
+}
