@@ -28,7 +28,10 @@ fuzz_target!(|input: (bool, &[u8])| {
     let (is_tagged, bytes) = input;
     let frame = Frame { bytes, is_tagged };
     let parsed = parse::parse(&frame);
-    assert!(!(is_tagged && parsed.is_ok()), "a tagged frame was accepted");
+    assert!(
+        !(is_tagged && parsed.is_ok()),
+        "a tagged frame was accepted"
+    );
     if let Ok(headers) = parsed {
         let _ = parse::icmp(&headers);
         let _ = parse::quoted(&frame, &headers);

@@ -20,6 +20,8 @@ const BPF_TARGET: &str = "bpfel-unknown-none";
 pub(crate) fn run() -> Result<()> {
     setup::run(&[Scope::Lint])?;
     sh::run(workspace::cargo("fmt").args(["--all", "--check"]))?;
+    let fuzz = ["--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
+    sh::run(workspace::cargo("fmt").args(fuzz))?;
     tidy::run()?;
     licences::run()?;
     let packages = workspace::HOST_PACKAGES
