@@ -16,6 +16,9 @@ pub(crate) const HOST_PACKAGES: [&str; 3] = ["dfw-common", "dfw-agent", "xtask"]
 /// The BPF programs.
 pub(crate) const BPF_PACKAGE: &str = "dfw-ebpf";
 
+/// What the tests send and answer packets with, also inside containers.
+pub(crate) const PROBE_PACKAGE: &str = "dfw-probe";
+
 /// Tests on real namespaces and engines; they need root.
 pub(crate) const TESTS_PACKAGE: &str = "dfw-tests";
 
