@@ -108,6 +108,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_left_is_seen_and_what_was_there_is_not() {
+        let before = Snapshot::take();
+        let left = std::env::temp_dir().join(format!("{PREFIX}-xtask-{}", std::process::id()));
+        fs::create_dir(&left).expect("the name is free");
+        let after = Snapshot::take();
+        let again = Snapshot::take();
+        fs::remove_dir(&left).expect("it was just made");
+        let line = format!("directory {}", left.display());
+        assert!(after.0.difference(&before.0).any(|thing| *thing == line));
+        assert!(!again.0.difference(&after.0).any(|thing| *thing == line));
+    }
+
+    #[test]
     fn only_mounts_of_the_tests_count() {
         assert_eq!(
             mount("nsfs /run/netns/dfwt-1-2 nsfs rw 0 0"),

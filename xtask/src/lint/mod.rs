@@ -24,9 +24,8 @@ pub(crate) fn run() -> Result<()> {
     sh::run(workspace::cargo("fmt").args(fuzz))?;
     tidy::run()?;
     licences::run()?;
-    let packages = workspace::HOST_PACKAGES
-        .into_iter()
-        .chain([workspace::TESTS_PACKAGE]);
+    let tests = [workspace::TESTS_PACKAGE, workspace::PROBE_PACKAGE];
+    let packages = workspace::HOST_PACKAGES.into_iter().chain(tests);
     let mut host = workspace::cargo("clippy");
     host.args(workspace::select(packages))
         .args(["--all-targets", "--", "--deny", "warnings"]);
