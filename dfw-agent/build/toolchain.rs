@@ -43,7 +43,10 @@ impl Toolchain {
                 command
             }
             Self::Debian => {
-                let mut command = Command::new("/usr/bin/cargo");
+                // cargo looks for its external commands in ~/.cargo/bin first, where rustup's proxies are.
+                let external = PathBuf::from(format!("/usr/bin/cargo-{subcommand}"));
+                let cargo = Path::new("/usr/bin/cargo");
+                let mut command = Command::new(if external.exists() { &external } else { cargo });
                 command.arg(subcommand);
                 command
             }
@@ -78,7 +81,9 @@ impl fmt::Display for Toolchain {
 
 /// Cargo and rustup tell a build script about the outer build; none of it is true of the BPF build.
 fn is_of_outer_build(name: &OsStr) -> bool {
-    const EXACT: [&str; 9] = [
+    const EXACT: [&str; 11] = [
+        "CARGO",
+        "CARGO_TARGET_DIR",
         "RUSTC",
         "RUSTDOC",
         "RUSTC_WRAPPER",
@@ -89,7 +94,7 @@ fn is_of_outer_build(name: &OsStr) -> bool {
         "TARGET",
         "CLIPPY_ARGS",
     ];
-    // CARGO_HOME and the settings of network and registries are the user's own.
+    // CARGO_HOME, and what is set about the network and registries, is the user's own.
     const PREFIXES: [&str; 7] = [
         "CARGO_BUILD_",
         "CARGO_CFG_",
@@ -100,9 +105,7 @@ fn is_of_outer_build(name: &OsStr) -> bool {
         "CARGO_PROFILE_",
     ];
     name.to_str().is_some_and(|name| {
-        EXACT.contains(&name)
-            || name == "CARGO_TARGET_DIR"
-            || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     })
 }
 
