@@ -1,1 +1,40 @@
-//! Room: policy.
+//! From labels to map entries: pure, without clock or I/O.
+//!
+//! `label` reads a container's labels with the `parse`r into [`Rule`]s; `resolve` turns each peer into [`Selector`]s, in
+//! the container's own project; `index` says which selectors an address satisfies; `address` classifies every address
+//! (docs/semantics.md section 2); `flatten` makes header and port prefixes of the rules that apply to one identity;
+//! [`Compiler`] joins them and owns the two things with a memory, ids and last good policies.
+
+mod address;
+mod compile;
+mod flatten;
+mod index;
+mod intern;
+mod label;
+mod lex;
+mod mode;
+mod parse;
+mod prefix_table;
+mod problem;
+mod resolve;
+mod rule;
+mod standing;
+mod warn;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText},
+    intern::Held,
+    label::check_labels,
+    mode::{Mode, ModeError},
+    parse::{MAX_LABEL_BYTES, MAX_RULES, parse_rules},
+    problem::{Problem, What},
+    resolve::Selector,
+    rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
+    standing::State,
+};
+
+/// Prefix of the labels unless `--label-prefix` says otherwise; the final dot is part of it.
+pub const DEFAULT_PREFIX: &str = "dfw.";
