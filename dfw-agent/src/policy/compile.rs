@@ -23,7 +23,7 @@ use super::{
     standing::{LastGood, Standing, State},
     warn::{self, Present},
 };
-use crate::model::{Container, Endpoint, Finding, Inventory};
+use crate::model::{Container, Endpoint, Finding, Inventory, Level};
 
 /// The node's settings that policy depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +141,10 @@ impl Compiler {
                     .map(Vec::as_slice)
                     .unwrap_or_default()
             };
-            flatten::policy(*policy, rules, holders, &mut compiled.policy);
+            match flatten::policy(*policy, rules, holders) {
+                Some(entries) => compiled.policy.extend(entries),
+                None => too_large(*policy, inventory, &mut compiled),
+            }
             compiled.rules.extend(
                 (0..)
                     .zip(rules)
@@ -233,6 +236,32 @@ fn compiled_endpoint(
         service: container.service().or(group).unwrap_or("other").to_owned(),
         state: standing.map_or(State::Ready, |standing| standing.state),
         rules: rules.iter().map(Resolved::display).collect(),
+    }
+}
+
+/// A policy without entries allows nothing; says so of each container that has it.
+fn too_large(policy: u32, inventory: &Inventory, compiled: &mut Compiled) {
+    for endpoint in &inventory.endpoints {
+        let Some(found) = compiled.endpoints.get_mut(&endpoint.ifindex) else {
+            continue;
+        };
+        if found.policy != policy {
+            continue;
+        }
+        found.state = State::Error;
+        let message = format!(
+            "the rules need more than {} map entries, so nothing is allowed: name fewer single ports and peers",
+            flatten::MAX_ENTRIES
+        );
+        compiled.findings.push(Finding {
+            level: Level::Error,
+            code: "policy-too-large".to_owned(),
+            subject: endpoint.container.name.clone(),
+            label: String::new(),
+            message,
+            text: String::new(),
+            span: None,
+        });
     }
 }
 

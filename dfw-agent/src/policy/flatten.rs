@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dfw_common::{
     key::PolicyKey,
+    maps,
     reason::Direction,
     value::{IDENTITY_OTHER, PolicyEntry},
 };
 
 use super::{
-    resolve::{PortSet, Resolved},
+    resolve::{PortSet, Resolved, Selector},
     rule::Action,
 };
 
@@ -220,13 +221,17 @@ impl Decision {
     }
 }
 
-/// Writes every entry of a policy. `holders` says for a selector which identities hold it.
+/// Entries of one policy: an eighth of the map. No container can crowd out the others.
+pub(super) const MAX_ENTRIES: usize = maps::POLICY_MAX as usize / 8;
+
+/// Every entry of a policy; none when there would be more than [`MAX_ENTRIES`]. `holders` says for a selector which
+/// identities hold it.
 pub(super) fn policy<'a>(
     policy: u32,
     rules: &[Resolved],
-    holders: impl Fn(&super::Selector) -> &'a [u32],
-    entries: &mut BTreeMap<PolicyKey, PolicyEntry>,
-) {
+    holders: impl Fn(&Selector) -> &'a [u32],
+) -> Option<BTreeMap<PolicyKey, PolicyEntry>> {
+    let mut entries = BTreeMap::new();
     for direction in Direction::ALL {
         let mut for_all: BTreeSet<u16> = BTreeSet::new();
         let mut by_identity: BTreeMap<u32, BTreeSet<u16>> = BTreeMap::new();
@@ -250,7 +255,7 @@ pub(super) fn policy<'a>(
         };
         let other = join(&for_all);
         if !other.is_nothing() {
-            other.write(policy, direction, IDENTITY_OTHER, entries);
+            other.write(policy, direction, IDENTITY_OTHER, &mut entries);
         }
         // Identities often differ in selectors of other policies only.
         let mut known: BTreeMap<BTreeSet<u16>, Flat> = BTreeMap::new();
@@ -258,8 +263,12 @@ pub(super) fn policy<'a>(
             numbers.extend(&for_all);
             let flat = known.entry(numbers).or_insert_with_key(join);
             if *flat != other {
-                flat.write(policy, direction, identity, entries);
+                flat.write(policy, direction, identity, &mut entries);
+            }
+            if entries.len() > MAX_ENTRIES {
+                return None;
             }
         }
     }
+    (entries.len() <= MAX_ENTRIES).then_some(entries)
 }

@@ -6,7 +6,7 @@ use dfw_common::reason::Direction;
 
 use super::{
     mode::Mode,
-    parse::{self, MAX_RULES, Parsed, is_name},
+    parse::{self, MAX_PEERS, MAX_RULES, Parsed, is_name},
     problem::{Problem, What, nearest, shown},
     resolve, warn,
 };
@@ -199,11 +199,20 @@ impl Declared {
         problems
     }
 
+    fn peers(&self) -> usize {
+        self.rules.iter().map(|rule| rule.parsed.peers()).sum()
+    }
+
     fn side(&mut self, direction: Direction, label: &str, value: &str) -> Vec<Problem> {
         self.policy_keys.push(label.to_owned());
         match parse::parse(direction, value) {
             Ok(rules) if self.rules.len() + rules.len() > MAX_RULES => {
                 vec![What::TooManyRules.at(0..value.len())]
+            }
+            Ok(rules)
+                if self.peers() + rules.iter().map(Parsed::peers).sum::<usize>() > MAX_PEERS =>
+            {
+                vec![What::TooManyPeers.at(0..value.len())]
             }
             Ok(rules) => {
                 let rule = |parsed| DeclaredRule {

@@ -29,7 +29,7 @@ pub use self::{
     intern::Held,
     label::check_labels,
     mode::{Mode, ModeError},
-    parse::{MAX_LABEL_BYTES, MAX_RULES, parse_rules},
+    parse::{MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, parse_rules},
     problem::{Problem, What},
     resolve::Selector,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},

@@ -17,6 +17,8 @@ use super::{
 pub const MAX_LABEL_BYTES: usize = 16 * 1024;
 /// Rules of one container; more are an error.
 pub const MAX_RULES: usize = 256;
+/// Peers of all rules of one container; more are an error.
+pub const MAX_PEERS: usize = 1024;
 /// Problems of one label that are told.
 pub(super) const MAX_PROBLEMS: usize = 16;
 
@@ -37,6 +39,13 @@ pub(super) struct Parsed {
     pub(super) rule: Rule,
     pub(super) span: Range<usize>,
     pub(super) peer_spans: Vec<Range<usize>>,
+}
+
+impl Parsed {
+    /// Number of its peers.
+    pub(super) fn peers(&self) -> usize {
+        self.rule.peers.len()
+    }
 }
 
 pub(super) fn parse(direction: Direction, text: &str) -> Result<Vec<Parsed>, Vec<Problem>> {
@@ -141,6 +150,12 @@ impl<'t> Parser<'t> {
     }
 
     fn no_preposition(&mut self, tokens: &[Token], span: &Range<usize>) {
+        if let Some(token) = tokens
+            .iter()
+            .find(|token| self.word(token).starts_with('"'))
+        {
+            return self.report(What::StrayQuote, &token.span);
+        }
         let right = preposition(self.direction);
         let misspelt = tokens
             .iter()

@@ -50,6 +50,9 @@ pub enum What {
     /// More rules on a container than dfw takes.
     #[error("more than {max} rules on one container: join peers and ports with commas", max = parse::MAX_RULES)]
     TooManyRules,
+    /// More peers on a container than dfw takes.
+    #[error("more than {max} peers in the rules of one container: name nets or groups instead", max = parse::MAX_PEERS)]
+    TooManyPeers,
     /// A character that is no text.
     #[error("control character U+{code:04X}: remove it", code = u32::from(*.0))]
     ControlCharacter(char),
@@ -134,9 +137,9 @@ pub enum What {
     #[error("{0} has no ports: write {0} alone")]
     PortlessProtocol(String),
     /// A peer of a kind that does not exist.
-    #[error("unknown peer kind {word}: {hint}")]
+    #[error("unknown peer {word}: {hint}")]
     UnknownPeer {
-        /// The word before the colon, or the whole.
+        /// The word.
         word: String,
         /// The nearest right one.
         hint: String,
@@ -183,6 +186,7 @@ impl What {
             Self::NoGroup => "no-group",
             Self::TooLong(_) => "too-long",
             Self::TooManyRules => "too-many-rules",
+            Self::TooManyPeers => "too-many-peers",
             Self::ControlCharacter(_) => "control-character",
             Self::OpenQuote => "open-quote",
             Self::StrayQuote => "stray-quote",

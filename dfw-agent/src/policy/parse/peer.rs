@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Parser, Token, is_name};
 use crate::policy::{
-    problem::{What, shown, suggest},
+    problem::{What, nearest, shown},
     rule::Peer,
 };
 
@@ -43,17 +43,21 @@ fn peer(word: &str) -> Result<Peer, What> {
     if looks_like_address(word) {
         return cidr(word).map(Peer::Cidr);
     }
-    let (start, hint) = match word.split_once(':') {
-        Some((kind, _)) => (kind, suggest(kind, KINDS, GENERAL)),
-        None => (word, suggest(word, WORDS, GENERAL)),
+    let near = match word.split_once(':') {
+        Some((kind, _)) => nearest(kind, KINDS).map(|right| format!("did you mean `{right}:`?")),
+        None => nearest(word, WORDS).map(|right| format!("did you mean `{right}`?")),
     };
-    if is_name(word) && hint == GENERAL {
-        return Err(What::PeerWithoutKind(shown(word)));
+    match near {
+        None if is_name(word) => Err(What::PeerWithoutKind(shown(word))),
+        None => Err(What::UnknownPeer {
+            word: shown(word),
+            hint: GENERAL.to_owned(),
+        }),
+        Some(hint) => Err(What::UnknownPeer {
+            word: shown(word),
+            hint,
+        }),
     }
-    Err(What::UnknownPeer {
-        word: shown(start),
-        hint,
-    })
 }
 
 fn named(kind: &str, rest: &str) -> Result<Peer, What> {
