@@ -1,19 +1,40 @@
-//! Room: policy.
+//! From labels to map entries: pure, without clock or I/O.
+//!
+//! `label` reads a container's labels with the `parse`r into [`Rule`]s; `resolve` turns each peer into [`Selector`]s, in
+//! the container's own project; `index` says which selectors an address satisfies; `address` classifies every address
+//! (docs/semantics.md section 2); `flatten` makes header and port prefixes of the rules that apply to one identity;
+//! [`Compiler`] joins them and owns the two things with a memory, ids and last good policies.
 
-use std::collections::BTreeMap;
+mod address;
+mod compile;
+mod flatten;
+mod index;
+mod intern;
+mod label;
+mod lex;
+mod mode;
+mod parse;
+mod prefix_table;
+mod problem;
+mod resolve;
+mod rule;
+mod standing;
+mod warn;
 
-use crate::model::{Container, Finding};
+#[cfg(test)]
+mod tests;
 
-/// Checks the labels of one container.
-pub fn check_labels(
-    _labels: &BTreeMap<String, String>,
-    _project: Option<&str>,
-    _prefix: &str,
-) -> Vec<Finding> {
-    Vec::new()
-}
+pub use self::{
+    compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText},
+    intern::Held,
+    label::check_labels,
+    mode::{Mode, ModeError},
+    parse::{MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, parse_rules},
+    problem::{Problem, What},
+    resolve::Selector,
+    rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
+    standing::State,
+};
 
-/// Checks one container: its labels, and what they mean for its published ports.
-pub fn check_container(_container: &Container, _prefix: &str) -> Vec<Finding> {
-    Vec::new()
-}
+/// Prefix of the labels unless `--label-prefix` says otherwise; the final dot is part of it.
+pub const DEFAULT_PREFIX: &str = "dfw.";

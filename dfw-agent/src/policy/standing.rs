@@ -1,0 +1,111 @@
+//! How a container stands: its mode, and the rules that are in force for it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    label::Declared,
+    mode::Mode,
+    resolve::{self, Resolved},
+};
+use crate::model::{Container, Finding};
+
+/// Whether a container's labels are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// As written.
+    Ready,
+    /// They were rejected: the last good policy is in force, or nothing is allowed.
+    Error,
+}
+
+impl State {
+    /// The word in commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What is in force for a container.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) mode: Mode,
+    /// By its own labels rather than by `--unlabelled`.
+    pub(super) governed: bool,
+    pub(super) state: State,
+    pub(super) groups: Vec<String>,
+    pub(super) rules: Vec<Resolved>,
+}
+
+/// What was in force by the last labels of a container that were right.
+#[derive(Clone, Debug)]
+struct Good {
+    mode: Mode,
+    groups: Vec<String>,
+    rules: Vec<Resolved>,
+}
+
+/// Last good policies by container id.
+#[derive(Debug, Default)]
+pub(super) struct LastGood(HashMap<String, Good>);
+
+impl LastGood {
+    /// Judges a container's labels (docs/semantics.md section 1), with the errors of its rules.
+    pub(super) fn stand(
+        &mut self,
+        container: &Container,
+        declared: &Declared,
+        unlabelled: Mode,
+    ) -> (Standing, Vec<Finding>) {
+        let rules = resolve::rules(declared, &container.labels, container.project());
+        let rules = match rules {
+            Ok(rules) if declared.errors.is_empty() => rules,
+            Ok(_) => return (self.reject(container, declared), Vec::new()),
+            Err(errors) => return (self.reject(container, declared), errors),
+        };
+        let governed = !declared.policy_keys.is_empty();
+        let standing = Standing {
+            mode: match declared.mode {
+                Some(mode) => mode,
+                None if governed => Mode::Enforce,
+                None => unlabelled,
+            },
+            governed,
+            state: State::Ready,
+            groups: declared.groups.clone(),
+            rules,
+        };
+        if governed {
+            let good = Good {
+                mode: standing.mode,
+                groups: standing.groups.clone(),
+                rules: standing.rules.clone(),
+            };
+            self.0.insert(container.id.clone(), good);
+        } else {
+            self.0.remove(&container.id);
+        }
+        (standing, Vec::new())
+    }
+
+    fn reject(&self, container: &Container, declared: &Declared) -> Standing {
+        let good = self.0.get(&container.id);
+        let good_mode = good
+            .filter(|_| declared.mode_rejected)
+            .map(|good| good.mode);
+        Standing {
+            mode: declared.mode.or(good_mode).unwrap_or(Mode::Enforce),
+            governed: true,
+            state: State::Error,
+            groups: good.map_or_else(|| declared.groups.clone(), |good| good.groups.clone()),
+            rules: good.map_or_else(Vec::new, |good| good.rules.clone()),
+        }
+    }
+
+    /// Forgets containers that are gone.
+    pub(super) fn retain<V>(&mut self, containers: &BTreeMap<&str, V>) {
+        self.0.retain(|id, _| containers.contains_key(id.as_str()));
+    }
+}

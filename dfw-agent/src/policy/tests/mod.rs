@@ -1,0 +1,14 @@
+//! Tests of the whole room.
+
+mod addresses;
+mod governed;
+mod grammar;
+mod kernel;
+mod messages;
+mod node;
+mod oracle;
+mod ports;
+mod properties;
+mod scale;
+mod tricky;
+mod updates;
