@@ -1,6 +1,6 @@
 //! The labels of one container, as far as they can be read without knowing anybody else.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
 use dfw_common::reason::Direction;
 
@@ -10,7 +10,7 @@ use super::{
     problem::{Problem, What, nearest, shown},
     resolve, warn,
 };
-use crate::model::{Finding, LABEL_PROJECT, LABEL_SWARM_STACK, Level};
+use crate::model::{Container, Finding, LABEL_PROJECT, LABEL_SWARM_STACK, Level};
 
 /// What a container's labels say.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +55,23 @@ pub fn check_labels(
         Err(errors) => findings.extend(errors),
     }
     findings.sort_by(|a, b| (&a.label, a.span).cmp(&(&b.label, b.span)));
+    findings
+}
+
+/// Checks one container offline: its labels as [`check_labels`] does, and what they mean with its published ports. The
+/// findings name the container.
+pub fn check_container(container: &Container, prefix: &str) -> Vec<Finding> {
+    let declared = read(&container.labels, prefix);
+    let has_v6 = container
+        .attachments
+        .iter()
+        .flat_map(|place| &place.addresses)
+        .any(IpAddr::is_ipv6);
+    let mut findings = check_labels(&container.labels, container.project(), prefix);
+    findings.extend(warn::of_container(&declared, container, has_v6));
+    for finding in &mut findings {
+        finding.subject = container.display_name();
+    }
     findings
 }
 

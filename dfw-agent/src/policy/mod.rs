@@ -27,7 +27,7 @@ mod tests;
 pub use self::{
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText},
     intern::Held,
-    label::check_labels,
+    label::{check_container, check_labels},
     mode::{Mode, ModeError},
     parse::{MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, parse_rules},
     problem::{Problem, What},
