@@ -93,6 +93,24 @@ pub enum LoadError {
         #[source]
         source: aya::maps::MapError,
     },
+    /// A map has no room for the new policy. Nothing was written.
+    #[error(
+        "map {name} is full: the policy needs {needed} entries and there is room for {capacity}; the last good policy stays in force. Use fewer rules, groups instead of many addresses, or split the node"
+    )]
+    Full {
+        /// Which map.
+        name: &'static str,
+        /// Entries that the policy needs.
+        needed: usize,
+        /// Entries there is room for.
+        capacity: usize,
+    },
+    /// The kernel holds something else than was written.
+    #[error("map {name} does not hold what was written: somebody else writes to it")]
+    ReadBack {
+        /// Which map.
+        name: &'static str,
+    },
     /// A bpf(2) command of this crate failed.
     #[error("cannot {action}: {source}")]
     Bpf {

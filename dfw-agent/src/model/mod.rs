@@ -242,6 +242,15 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
 }
 
+/// What is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// A container's host-side veth: judged.
+    Endpoint,
+    /// A bridge that the engine owns: backstop.
+    Bridge,
+}
+
 /// Compose's label of the project.
 pub const LABEL_PROJECT: &str = "com.docker.compose.project";
 /// Compose's label of the service.
