@@ -8,7 +8,7 @@ mod address;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::IpAddr,
     sync::Arc,
 };
@@ -43,17 +43,16 @@ pub fn bind(snapshot: &Snapshot, links: &Links) -> Inventory {
                 continue;
             };
             let draft = ports
-                .find(container, attachment, bridge)
+                .find(container, attachment, bridge, &mut findings)
                 .and_then(|link| Draft::new(container, attachment, bridge, link, &mut findings));
-            match draft {
-                Ok(draft) => {
-                    if let Some(first) = drafts.get(&draft.endpoint.ifindex) {
-                        findings.push(twice_claimed(container, &first.endpoint));
-                    } else {
-                        drafts.insert(draft.endpoint.ifindex, draft);
-                    }
+            let Some(draft) = draft else { continue };
+            match drafts.entry(draft.endpoint.ifindex) {
+                Entry::Vacant(port) => {
+                    port.insert(draft);
                 }
-                Err(finding) => findings.extend(finding),
+                Entry::Occupied(first) => {
+                    findings.push(twice_claimed(container, &first.get().endpoint));
+                }
             }
         }
     }
@@ -84,9 +83,6 @@ pub fn bind(snapshot: &Snapshot, links: &Links) -> Inventory {
         findings,
     }
 }
-
-/// Why an attachment has no endpoint; none where that is in order, as for a container that does not run.
-type Unbound = Option<Finding>;
 
 fn bind_networks(
     snapshot: &Snapshot,
@@ -203,10 +199,11 @@ impl<'a> Ports<'a> {
         container: &Container,
         attachment: &Attachment,
         bridge: u32,
-    ) -> Result<&'a Link, Unbound> {
+        findings: &mut Vec<Finding>,
+    ) -> Option<&'a Link> {
         match &attachment.interface {
-            Some(name) => self.find_by_name(container, name, bridge),
-            None => self.find_by_mac(container, attachment, bridge),
+            Some(name) => self.find_by_name(container, name, bridge, findings),
+            None => self.find_by_mac(container, attachment, bridge, findings),
         }
     }
 
@@ -215,9 +212,10 @@ impl<'a> Ports<'a> {
         container: &Container,
         name: &str,
         bridge: u32,
-    ) -> Result<&'a Link, Unbound> {
+        findings: &mut Vec<Finding>,
+    ) -> Option<&'a Link> {
         let (code, what) = match self.links.by_name(name) {
-            Some(link) if link.bridge == Some(bridge) => return Ok(link),
+            Some(link) if link.bridge == Some(bridge) => return Some(link),
             Some(link) => match link.bridge.and_then(|other| self.links.links.get(&other)) {
                 Some(other) => (
                     "other-bridge",
@@ -238,12 +236,8 @@ impl<'a> Ports<'a> {
                 format!("this host has no interface {name}; it is governed as soon as it appears"),
             ),
         };
-        Err(Some(Finding::new(
-            Level::Warning,
-            code,
-            &container.name,
-            what,
-        )))
+        findings.push(Finding::new(Level::Warning, code, &container.name, what));
+        None
     }
 
     fn find_by_mac(
@@ -251,41 +245,37 @@ impl<'a> Ports<'a> {
         container: &Container,
         attachment: &Attachment,
         bridge: u32,
-    ) -> Result<&'a Link, Unbound> {
-        let Some(mac) = attachment.mac else {
-            return Err(None);
-        };
-        let found = self
-            .by_mac
-            .get(&(bridge, mac))
-            .map_or(&[][..], Vec::as_slice);
-        match (found, self.claims.get(&(bridge, mac)).copied().unwrap_or(0)) {
-            (&[link], 1) => Ok(link),
+        findings: &mut Vec<Finding>,
+    ) -> Option<&'a Link> {
+        let key = (bridge, attachment.mac?);
+        let found = self.by_mac.get(&key).map_or(&[][..], Vec::as_slice);
+        let (code, what) = match (found, self.claims.get(&key).copied().unwrap_or(0)) {
+            (&[link], 1) => return Some(link),
             // While a container starts or stops, its veth comes later or goes earlier. Only a port that nobody else claims
             // makes a mismatch likely.
-            ([], _) if !container.running || !self.suspects.contains(&bridge) => Err(None),
-            ([], _) => Err(Some(Finding::new(
-                Level::Error,
+            ([], _) if !container.running || !self.suspects.contains(&bridge) => return None,
+            ([], _) => (
                 "no-port",
-                &container.name,
                 format!(
-                    "no veth on its bridge leads to MAC {mac}, which the engine records for it; was the MAC changed inside?"
+                    "no veth on its bridge leads to MAC {}, which the engine records for it; was the MAC changed inside?",
+                    key.1
                 ),
-            ))),
-            (links, _) => Err(Some(Finding::new(
-                Level::Error,
+            ),
+            (links, _) => (
                 "ambiguous-mac",
-                &container.name,
                 format!(
-                    "MAC {mac} is not unique on its network (veths: {}); give each container its own MAC",
+                    "MAC {} is not unique on its network (veths: {}); give each container its own MAC",
+                    key.1,
                     links
                         .iter()
                         .map(|link| link.name.as_str())
                         .collect::<Vec<_>>()
                         .join(", ")
                 ),
-            ))),
-        }
+            ),
+        };
+        findings.push(Finding::new(Level::Error, code, &container.name, what));
+        None
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Unbound, is_link_local};
+use super::is_link_local;
 use crate::model::{Attachment, Container, Endpoint, Finding, Level, Link, Peer};
 
 /// An endpoint before its addresses were held against its neighbours'.
@@ -28,10 +28,10 @@ impl Draft {
         bridge: u32,
         link: &Link,
         findings: &mut Vec<Finding>,
-    ) -> Result<Self, Unbound> {
+    ) -> Option<Self> {
         let peer = link.peer.as_ref();
         let Some(mac) = attachment.mac.or(peer.map(|peer| peer.mac)) else {
-            return Err(Some(Finding::new(
+            findings.push(Finding::new(
                 Level::Warning,
                 "no-address",
                 &container.name,
@@ -39,7 +39,8 @@ impl Draft {
                     "the other end of {} is not in another namespace, so its MAC cannot be read; write mac and ip",
                     link.name
                 ),
-            )));
+            ));
+            return None;
         };
         let (local, global): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) = peer
             .iter()
@@ -47,7 +48,7 @@ impl Draft {
             .partition(|address| is_link_local(**address));
         let recorded: BTreeSet<IpAddr> = attachment.addresses.iter().copied().collect();
         if recorded.is_empty() && global.is_empty() {
-            return Err(Some(Finding::new(
+            findings.push(Finding::new(
                 Level::Warning,
                 "no-address",
                 &container.name,
@@ -55,7 +56,8 @@ impl Draft {
                     "the other end of {} has no address yet; set one, or write ip",
                     link.name
                 ),
-            )));
+            ));
+            return None;
         }
         if let Some(peer) = peer {
             findings.extend(difference(container, attachment, peer, &recorded, &global));
@@ -76,7 +78,7 @@ impl Draft {
             mac,
             addresses: Vec::new(),
         };
-        Ok(Self {
+        Some(Self {
             endpoint,
             own,
             seen,

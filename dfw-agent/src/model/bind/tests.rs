@@ -107,8 +107,13 @@ fn inventory(containers: impl IntoIterator<Item = Arc<Container>>) -> Snapshot {
     }
 }
 
-/// (container, ifindex, bridge) of each endpoint, and the codes of the findings with their subjects.
-fn outcome(bound: &Inventory) -> (Vec<(&str, u32, u32)>, Vec<(&str, &str)>) {
+/// Container, ifindex, bridge.
+type Place<'a> = (&'a str, u32, u32);
+/// Code and subject.
+type Noticed<'a> = (&'a str, &'a str);
+type Case<'a> = (&'a str, Snapshot, Links, &'a [Place<'a>], &'a [Noticed<'a>]);
+
+fn outcome(bound: &Inventory) -> (Vec<Place<'_>>, Vec<Noticed<'_>>) {
     (
         bound
             .endpoints
@@ -127,7 +132,7 @@ fn outcome(bound: &Inventory) -> (Vec<(&str, u32, u32)>, Vec<(&str, &str)>) {
 fn docker_by_mac() {
     let a = container("a", [on("n", 1, &["10.0.0.1"]), on("m", 2, &["10.9.0.1"])]);
     let b = container("b", [on("n", 3, &["10.0.0.3"])]);
-    let cases: [(&str, Snapshot, Links, &[(&str, u32, u32)], &[(&str, &str)]); 7] = [
+    let cases: [Case<'_>; 7] = [
         (
             "one container on two networks, one on one",
             docker([a.clone(), b.clone()]),
@@ -205,7 +210,7 @@ fn a_restart_binds_anew() {
 fn inventory_by_name() {
     let a = container("a", [at("n", "veth1")]);
     let b = container("b", [at("n", "veth2")]);
-    let cases: [(&str, Snapshot, Links, &[(&str, u32, u32)], &[(&str, &str)]); 6] = [
+    let cases: [Case<'_>; 6] = [
         (
             "both on the network's bridge",
             inventory([a.clone(), b.clone()]),
@@ -277,7 +282,14 @@ fn inventory_by_name() {
 #[test]
 fn addresses() {
     let eui = "fe80::ff:fe00:1";
-    let cases: [(&str, Attachment, &[&str], &[&str], &[&str]); 5] = [
+    type Row<'a> = (
+        &'a str,
+        Attachment,
+        &'a [&'a str],
+        &'a [&'a str],
+        &'a [&'a str],
+    );
+    let cases: [Row<'_>; 5] = [
         (
             "the record, and EUI-64",
             on("n", 1, &["10.0.0.1"]),
@@ -435,7 +447,8 @@ fn ports_that_nobody_claims() {
         name: "eth1".into(),
         ..veth(5, BR, None)
     };
-    let cases: [(&str, Vec<Link>, &[u32], &[&str]); 5] = [
+    type Row<'a> = (&'a str, Vec<Link>, &'a [u32], &'a [&'a str]);
+    let cases: [Row<'_>; 5] = [
         (
             "a veth that has just appeared",
             vec![veth(3, BR, None)],
