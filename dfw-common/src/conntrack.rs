@@ -1,1 +1,153 @@
-//! conntrack
+//! Own connection tracking: keys, states, timeouts and the quota of each endpoint.
+
+use crate::{
+    env::Env,
+    key::{FlowKey, NetworkId, proto},
+    packet::{Headers, tcp},
+    parse::{Icmp, icmp},
+    value::{Endpoint, Flow},
+};
+
+/// States of a flow, as numbers in [`Flow::state`].
+pub mod state {
+    /// Only the initiator has sent.
+    pub const NEW: u8 = 0;
+    /// Both have sent.
+    pub const ESTABLISHED: u8 = 1;
+    /// TCP: one end has sent FIN.
+    pub const CLOSING: u8 = 2;
+    /// TCP: reset.
+    pub const CLOSED: u8 = 3;
+}
+
+/// Positions of the ring that one placement looks at. Each placement has its own, so two CPUs never take the same.
+pub const RING_WINDOW: u32 = 4;
+
+/// The key of the flow a packet belongs to, and whether its source is the low end.
+#[inline(always)]
+pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
+    // An echo reply's identifier stands where the request's does: both are the asker's port.
+    let kind = icmp(headers);
+    let (source_port, destination_port) = match kind {
+        Icmp::EchoRequest => (headers.source_port, 0),
+        Icmp::EchoReply => (0, headers.source_port),
+        Icmp::No | Icmp::Error | Icmp::Neighbour | Icmp::Other => {
+            (headers.source_port, headers.destination_port)
+        }
+    };
+    let low = if headers.source == headers.destination {
+        source_port <= destination_port
+    } else {
+        headers.source.is_before(&headers.destination)
+    };
+    let asker = match kind {
+        Icmp::No => 0,
+        Icmp::EchoReply => 1 + u8::from(low),
+        Icmp::EchoRequest | Icmp::Error | Icmp::Neighbour | Icmp::Other => 2 - u8::from(low),
+    };
+    let key = FlowKey {
+        low: if low { headers.source } else { headers.destination },
+        high: if low { headers.destination } else { headers.source },
+        low_port: if low { source_port } else { destination_port },
+        high_port: if low { destination_port } else { source_port },
+        network,
+        protocol: headers.protocol,
+        asker,
+        pad: [0; 2],
+    };
+    (key, low)
+}
+
+/// Whether a packet asks for a judgement of its own, whatever flow there is: a TCP SYN.
+#[inline(always)]
+pub fn is_syn(headers: &Headers) -> bool {
+    headers.protocol == proto::TCP && headers.flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+}
+
+/// Whether a packet may open a flow.
+#[inline(always)]
+pub fn may_open(headers: &Headers) -> bool {
+    if headers.protocol == proto::TCP {
+        return headers.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN;
+    }
+    !matches!(icmp(headers), Icmp::EchoReply | Icmp::Error)
+}
+
+/// The state after a packet.
+#[inline(always)]
+pub fn next_state(now: u8, headers: &Headers, from_initiator: bool) -> u8 {
+    if headers.protocol == proto::TCP {
+        if headers.flags & tcp::RST != 0 {
+            return state::CLOSED;
+        }
+        if headers.flags & tcp::FIN != 0 {
+            return state::CLOSING;
+        }
+    }
+    if now == state::NEW && !from_initiator { state::ESTABLISHED } else { now }
+}
+
+/// After how many seconds of silence a flow is forgotten.
+///
+/// TCP as in nf_conntrack (five days established; RFC 5382 REQ-5 asks for two hours and four minutes at least), UDP as
+/// RFC 4787 REQ-5, ICMP as RFC 5508 REQ-1 asks at least.
+#[inline(always)]
+pub const fn timeout_seconds(protocol: u8, state: u8) -> u32 {
+    match (protocol, state) {
+        (proto::TCP, state::ESTABLISHED) => 432_000,
+        (proto::TCP, state::CLOSING) => 120,
+        (proto::TCP, state::CLOSED) => 10,
+        (proto::UDP, state::NEW) => 30,
+        (proto::UDP, _) => 180,
+        (proto::ICMP | proto::ICMP6, _) => 60,
+        (_, state::NEW) => 60,
+        (_, _) => 600,
+    }
+}
+
+/// Whether a flow has been silent for too long. Times in jiffies.
+#[inline(always)]
+pub const fn is_expired(flow: &Flow, protocol: u8, now: u32, hz: u32) -> bool {
+    let age = now.wrapping_sub(flow.seen);
+    age > timeout_seconds(protocol, flow.state).saturating_mul(hz)
+}
+
+/// Finds a place for a new flow within its owner's quota: a free one, else that of an expired flow, else that of a flow
+/// nobody answered, else the one whose turn it is. So a flood recycles the flooder's own flows, and its established
+/// ones last. None only when the owner's part of the ring does not exist.
+#[inline(never)]
+pub fn place<E: Env>(env: &mut E, owner: &Endpoint, key: &FlowKey, now: u32, hz: u32) -> Option<u32> {
+    let turn = env.next_in_ring(owner.ring_base).wrapping_mul(RING_WINDOW);
+    let mut best = None;
+    let mut best_cost = 3;
+    for step in 0..RING_WINDOW {
+        let position = owner.ring_base.wrapping_add(turn.wrapping_add(step) & owner.ring_mask);
+        let cost = match env.in_ring(position) {
+            None => 0,
+            Some(holder) => match env.flow(&holder) {
+                Some(flow) if flow.ring == position => {
+                    if is_expired(flow, holder.protocol, now, hz) {
+                        0
+                    } else if flow.state == state::ESTABLISHED {
+                        2
+                    } else {
+                        1
+                    }
+                }
+                _ => 0,
+            },
+        };
+        if cost < best_cost {
+            best_cost = cost;
+            best = Some(position);
+        }
+    }
+    let position = best?;
+    if let Some(holder) = env.in_ring(position) {
+        let is_held = matches!(env.flow(&holder), Some(flow) if flow.ring == position);
+        if is_held {
+            env.remove_flow(&holder);
+        }
+    }
+    if env.put_in_ring(position, key) { Some(position) } else { None }
+}

@@ -9,13 +9,16 @@
 extern crate std;
 
 pub mod addr;
+pub mod backstop;
 pub mod conntrack;
 pub mod decide;
-pub mod flow;
+pub mod env;
 pub mod key;
 pub mod maps;
+mod neighbour;
 pub mod packet;
 pub mod parse;
+pub mod policy;
 pub mod reason;
 pub mod value;
 

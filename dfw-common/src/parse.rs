@@ -1,1 +1,358 @@
-//! parse
+//! Bytes to [`Headers`]: Ethernet, ARP, IPv4 with options, IPv6 with extension headers, and the start of the upper layer.
+//!
+//! What cannot be parsed is an error with its reason, never a guess.
+
+use crate::{
+    addr::{Addr, Mac},
+    key::proto,
+    packet::{Headers, Packet, ethertype},
+    reason::Reason,
+};
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+/// IPv6 extension headers that are walked before giving up.
+const EXTENSIONS: usize = 6;
+/// IPv4 options that are walked before giving up; 40 bytes hold as many of any real use.
+const OPTIONS: usize = 12;
+
+/// Extension headers (IANA protocol numbers).
+mod extension {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const AUTHENTICATION: u8 = 51;
+    pub(super) const DESTINATION: u8 = 60;
+}
+
+/// Reads the headers of a frame.
+///
+/// # Errors
+/// The [`Reason`] for which such a frame is dropped: `vlan-tag`, `ethertype`, `malformed`, `ip-options`, `fragment` or
+/// `extension-header`.
+#[inline(always)]
+pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Reason> {
+    if packet.is_tagged() {
+        return Err(Reason::VlanTag);
+    }
+    let mac = packet.load::<ETHERNET>(0).ok_or(Reason::Malformed)?;
+    let mut headers = Headers {
+        destination_mac: Mac([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]]),
+        source_mac: Mac([mac[6], mac[7], mac[8], mac[9], mac[10], mac[11]]),
+        source: Addr::UNSPECIFIED,
+        destination: Addr::UNSPECIFIED,
+        ethertype: u16::from_be_bytes([mac[12], mac[13]]),
+        source_port: 0,
+        destination_port: 0,
+        upper: 0,
+        protocol: 0,
+        flags: 0,
+        hops: 0,
+        extended: false,
+    };
+    match headers.ethertype {
+        ethertype::IPV4 => {
+            let end = ipv4(packet, &mut headers)?;
+            upper(packet, &mut headers, end)?;
+        }
+        ethertype::IPV6 => {
+            let end = ipv6(packet, &mut headers)?;
+            upper(packet, &mut headers, end)?;
+        }
+        ethertype::ARP => arp(packet, &mut headers)?,
+        // 802.1Q, 802.1ad and the old QinQ number.
+        0x8100 | 0x88a8 | 0x9100 => return Err(Reason::VlanTag),
+        _ => return Err(Reason::Ethertype),
+    }
+    Ok(headers)
+}
+
+/// RFC 826 for IPv4 over Ethernet; nothing else is ARP here.
+#[inline(always)]
+fn arp<P: Packet>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
+    let fixed = packet.load::<8>(ETHERNET).ok_or(Reason::Malformed)?;
+    if fixed[..6] != [0, 1, 8, 0, 6, 4] {
+        return Err(Reason::Malformed);
+    }
+    let body = packet.load::<20>(ETHERNET + 8).ok_or(Reason::Malformed)?;
+    // The hardware address that the message itself claims must be the frame's.
+    if body[..6] != headers.source_mac.0 {
+        return Err(Reason::SpoofedNeighbour);
+    }
+    headers.source = Addr::v4([body[6], body[7], body[8], body[9]]);
+    headers.destination = Addr::v4([body[16], body[17], body[18], body[19]]);
+    headers.flags = fixed[7];
+    Ok(())
+}
+
+/// RFC 791. Returns where the packet ends, in bytes of the frame.
+#[inline(always)]
+fn ipv4<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
+    let ip = packet.load::<IPV4>(ETHERNET).ok_or(Reason::Malformed)?;
+    let length = usize::from(ip[0] & 0xf) * 4;
+    if ip[0] >> 4 != 4 || length < IPV4 {
+        return Err(Reason::Malformed);
+    }
+    let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let end = end_of(packet, ETHERNET as u32, total)?;
+    if end < (ETHERNET + length) as u32 {
+        return Err(Reason::Malformed);
+    }
+    // More-fragments or an offset; only the first fragment has ports, and none is needed to know that it is one.
+    if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+        return Err(Reason::Fragment);
+    }
+    if length > IPV4 {
+        options(packet, length)?;
+    }
+    headers.source = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
+    headers.destination = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
+    headers.protocol = ip[9];
+    headers.hops = ip[8];
+    headers.upper = (ETHERNET + length) as u16;
+    Ok(end)
+}
+
+/// RFC 791 section 3.1: source routes are refused (RFC 7126 section 4.3), anything that does not add up too.
+#[cold]
+#[inline(never)]
+fn options<P: Packet>(packet: &P, length: usize) -> Result<(), Reason> {
+    let end = ETHERNET + length;
+    let mut offset = ETHERNET + IPV4;
+    for _ in 0..OPTIONS {
+        if offset >= end {
+            return Ok(());
+        }
+        let kind = packet.load::<1>(offset).ok_or(Reason::Malformed)?[0];
+        match kind {
+            0 => return Ok(()),
+            1 => offset += 1,
+            // Loose and strict source route.
+            131 | 137 => return Err(Reason::IpOptions),
+            _ => {
+                let size = usize::from(packet.load::<1>(offset + 1).ok_or(Reason::Malformed)?[0]);
+                if size < 2 || offset + size > end {
+                    return Err(Reason::IpOptions);
+                }
+                offset += size;
+            }
+        }
+    }
+    Err(Reason::IpOptions)
+}
+
+/// RFC 8200. Returns where the packet ends, in bytes of the frame.
+#[inline(always)]
+fn ipv6<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
+    let ip = packet.load::<IPV6>(ETHERNET).ok_or(Reason::Malformed)?;
+    if ip[0] >> 4 != 6 {
+        return Err(Reason::Malformed);
+    }
+    let word = |i: usize| u32::from_ne_bytes([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]);
+    headers.source = Addr::v6([word(8), word(12), word(16), word(20)]);
+    headers.destination = Addr::v6([word(24), word(28), word(32), word(36)]);
+    // A v4-mapped address on the wire would be taken for IPv4 (RFC 4942 section 2.2).
+    if headers.source.is_v4() || headers.destination.is_v4() {
+        return Err(Reason::Malformed);
+    }
+    headers.hops = ip[7];
+    let end = end_of(packet, (ETHERNET + IPV6) as u32, u32::from(u16::from_be_bytes([ip[4], ip[5]])))?;
+    let next = ip[6];
+    if is_extension(next) {
+        let (protocol, offset) = extensions(packet, next)?;
+        headers.extended = true;
+        headers.protocol = protocol;
+        headers.upper = offset;
+    } else {
+        headers.protocol = next;
+        headers.upper = (ETHERNET + IPV6) as u16;
+    }
+    Ok(end)
+}
+
+/// End of a packet whose header says `length` bytes from `start`. A zero length with more than 64 KiB of frame is a
+/// segmentation-offloaded packet beyond what the field can say (BIG TCP, Linux 5.19 for IPv6 and 6.3 for IPv4).
+#[inline(always)]
+fn end_of<P: Packet>(packet: &P, start: u32, length: u32) -> Result<u32, Reason> {
+    let frame = packet.len();
+    if length == 0 && frame > 0xffff {
+        return Ok(frame);
+    }
+    if start + length > frame {
+        return Err(Reason::Malformed);
+    }
+    Ok(start + length)
+}
+
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        extension::HOP_BY_HOP
+            | extension::ROUTING
+            | extension::FRAGMENT
+            | extension::AUTHENTICATION
+            | extension::DESTINATION
+    )
+}
+
+/// RFC 8200 section 4: the upper layer's protocol and where it starts.
+#[cold]
+#[inline(never)]
+fn extensions<P: Packet>(packet: &P, first: u8) -> Result<(u8, u16), Reason> {
+    let mut next = first;
+    let mut offset = ETHERNET + IPV6;
+    for step in 0..EXTENSIONS {
+        let head = packet.load::<4>(offset).ok_or(Reason::Malformed)?;
+        match next {
+            // Only directly after the IPv6 header (section 4.1).
+            extension::HOP_BY_HOP if step > 0 => return Err(Reason::ExtensionHeader),
+            // The old source route (RFC 5095).
+            extension::ROUTING if head[2] == 0 => return Err(Reason::ExtensionHeader),
+            extension::FRAGMENT => {
+                // Offset or more-fragments; an atomic fragment (RFC 6946) goes on.
+                if u16::from_be_bytes([head[2], head[3]]) & 0xfff9 != 0 {
+                    return Err(Reason::Fragment);
+                }
+                offset += 8;
+            }
+            extension::AUTHENTICATION => offset += (usize::from(head[1]) + 2) * 4,
+            _ => offset += (usize::from(head[1]) + 1) * 8,
+        }
+        next = head[0];
+        if !is_extension(next) {
+            return Ok((next, offset as u16));
+        }
+    }
+    Err(Reason::ExtensionHeader)
+}
+
+/// The start of the upper layer: ports, flags, type and code.
+#[inline(always)]
+fn upper<P: Packet>(packet: &P, headers: &mut Headers, end: u32) -> Result<(), Reason> {
+    let offset = usize::from(headers.upper);
+    let need = match headers.protocol {
+        proto::TCP => 20,
+        proto::UDP | proto::ICMP | proto::ICMP6 | proto::IGMP => 8,
+        proto::SCTP => 12,
+        _ => return if u32::from(headers.upper) > end { Err(Reason::Malformed) } else { Ok(()) },
+    };
+    if u32::from(headers.upper) + need > end {
+        return Err(Reason::Malformed);
+    }
+    let head = packet.load::<8>(offset).ok_or(Reason::Malformed)?;
+    let (first, second) =
+        (u16::from_be_bytes([head[0], head[1]]), u16::from_be_bytes([head[2], head[3]]));
+    match headers.protocol {
+        proto::TCP => {
+            let tail = packet.load::<2>(offset + 12).ok_or(Reason::Malformed)?;
+            if tail[0] >> 4 < 5 {
+                return Err(Reason::Malformed);
+            }
+            headers.source_port = first;
+            headers.destination_port = second;
+            headers.flags = tail[1];
+        }
+        proto::UDP | proto::SCTP => {
+            headers.source_port = first;
+            headers.destination_port = second;
+        }
+        _ => {
+            headers.destination_port = u16::from(head[0]);
+            headers.flags = head[1];
+            if is_echo(headers) {
+                headers.source_port = u16::from_be_bytes([head[4], head[5]]);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn is_echo(headers: &Headers) -> bool {
+    match headers.protocol {
+        proto::ICMP => matches!(headers.destination_port, 0 | 8),
+        proto::ICMP6 => matches!(headers.destination_port, 128 | 129),
+        _ => false,
+    }
+}
+
+/// What an ICMP message is to connection tracking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Icmp {
+    /// Not ICMP.
+    No,
+    /// Opens a flow.
+    EchoRequest,
+    /// Answers one.
+    EchoReply,
+    /// Reports on the packet it quotes.
+    Error,
+    /// Neighbour discovery and multicast listener discovery (ICMPv6 130 to 137, 143).
+    Neighbour,
+    /// Any other type: a message of its own.
+    Other,
+}
+
+/// Class of an ICMP or ICMPv6 message by its type (RFC 792, RFC 4443, RFC 4861, RFC 3810).
+#[inline(always)]
+pub fn icmp(headers: &Headers) -> Icmp {
+    match (headers.protocol, headers.destination_port) {
+        (proto::ICMP, 8) | (proto::ICMP6, 128) => Icmp::EchoRequest,
+        (proto::ICMP, 0) | (proto::ICMP6, 129) => Icmp::EchoReply,
+        (proto::ICMP, 3 | 4 | 11 | 12) | (proto::ICMP6, 1..=4) => Icmp::Error,
+        (proto::ICMP6, 130..=137 | 143) => Icmp::Neighbour,
+        (proto::ICMP | proto::ICMP6, _) => Icmp::Other,
+        _ => Icmp::No,
+    }
+}
+
+/// The tuple of the packet that an ICMP error quotes: as it was sent, so its source is who gets the error.
+/// Options and extension headers inside are not walked: such an error is not related to anything.
+#[cold]
+#[inline(never)]
+pub fn quoted<P: Packet>(packet: &P, outer: &Headers) -> Option<Headers> {
+    let start = usize::from(outer.upper) + 8;
+    let mut inner = *outer;
+    inner.flags = 0;
+    inner.source_port = 0;
+    inner.destination_port = 0;
+    let offset = if outer.ethertype == ethertype::IPV4 {
+        let ip = packet.load::<IPV4>(start)?;
+        if ip[0] != 0x45 || u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0 {
+            return None;
+        }
+        inner.source = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
+        inner.destination = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
+        inner.protocol = ip[9];
+        start + IPV4
+    } else {
+        let ip = packet.load::<IPV6>(start)?;
+        if ip[0] >> 4 != 6 {
+            return None;
+        }
+        let word = |i: usize| u32::from_ne_bytes([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]);
+        inner.source = Addr::v6([word(8), word(12), word(16), word(20)]);
+        inner.destination = Addr::v6([word(24), word(28), word(32), word(36)]);
+        inner.protocol = ip[6];
+        start + IPV6
+    };
+    let head = packet.load::<8>(offset)?;
+    match inner.protocol {
+        proto::TCP | proto::UDP | proto::SCTP => {
+            inner.source_port = u16::from_be_bytes([head[0], head[1]]);
+            inner.destination_port = u16::from_be_bytes([head[2], head[3]]);
+        }
+        proto::ICMP | proto::ICMP6 => {
+            inner.destination_port = u16::from(head[0]);
+            if !is_echo(&inner) {
+                return None;
+            }
+            inner.source_port = u16::from_be_bytes([head[4], head[5]]);
+        }
+        _ => {}
+    }
+    Some(inner)
+}

@@ -139,12 +139,15 @@ pub struct Flow {
     pub packets: [u64; 2],
     /// Bytes from initiator, from responder, as the hook sees them (Ethernet frame).
     pub bytes: [u64; 2],
+    /// Where the receiver's hook last saw the packets of the end that is no endpoint come from: `ingress_ifindex`, 0 for
+    /// the host itself. Another origin is looked at anew.
+    pub origin: u32,
     /// 1 when the initiator is the low end of the key, else 0.
     pub initiator_low: u8,
     /// [`crate::conntrack::state`] as a number.
     pub state: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
 }
 
 /// One position of the flow ring: which flow holds this place of its owner's quota.

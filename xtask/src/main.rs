@@ -1,3 +1,56 @@
-//! Every script of the project.
+//! Every script of the project: `cargo xtask --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build;
+mod demo;
+mod leaks;
+mod lint;
+mod setup;
+mod sh;
+mod test;
+mod workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, checks, tests and shows dfw")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing for all the others (root: Debian packages).
+    Setup,
+    /// Build the release binary and say where it is.
+    Build,
+    /// Formatting, clippy, the rules of the house, licences.
+    Lint,
+    /// Fuzz targets for a moment, unit tests, then the tests on real kernels and engines (root).
+    Test(test::Options),
+    /// A shop and an attacker on one bridge, before and after dfw (root).
+    Demo(demo::Options),
+    /// Nanoseconds a packet and bytes of memory (root).
+    Bench,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Setup => setup::run(&setup::Scope::ALL),
+        Task::Build => build::run(),
+        Task::Lint => lint::run(),
+        Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Bench => bench::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

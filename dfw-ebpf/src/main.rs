@@ -1,0 +1,93 @@
+//! Entry points of dfw's BPF programs. Nothing is decided here: `dfw_common` decides, this carries it out.
+
+#![no_std]
+#![no_main]
+
+mod account;
+mod ctx;
+mod maps;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, tcx_action_base::{TCX_DROP, TCX_NEXT}},
+    macros::classifier,
+    programs::TcContext,
+};
+use dfw_common::{
+    backstop::backstop,
+    decide::{Hook, Place, decide},
+    reason::Direction,
+};
+
+use crate::{ctx::Frame, maps::Kernel};
+
+/// TCX ingress of a container's host-side veth: what the container sends.
+#[classifier]
+pub fn dfw_from_ep(ctx: TcContext) -> i32 {
+    endpoint(&ctx, Hook::From)
+}
+
+/// TCX egress of a container's host-side veth: what the container gets.
+#[classifier]
+pub fn dfw_to_ep(ctx: TcContext) -> i32 {
+    endpoint(&ctx, Hook::To)
+}
+
+/// TCX ingress of a bridge device: what its ports send to the host and beyond.
+#[classifier]
+pub fn dfw_from_br(ctx: TcContext) -> i32 {
+    bridge(&ctx, Hook::From)
+}
+
+/// TCX egress of a bridge device: what the host sends to its ports.
+#[classifier]
+pub fn dfw_to_br(ctx: TcContext) -> i32 {
+    bridge(&ctx, Hook::To)
+}
+
+/// Does nothing: what benchmarks subtract, and how the agent learns how fast jiffies run.
+#[classifier]
+pub fn dfw_empty(_ctx: TcContext) -> i32 {
+    maps::jiffies() as i32
+}
+
+#[inline(always)]
+fn endpoint(ctx: &TcContext, hook: Hook) -> i32 {
+    let frame = Frame::new(ctx);
+    let skb = skb(ctx);
+    let place = Place { hook, ifindex: skb.ifindex, ingress: skb.ingress_ifindex };
+    let outcome = decide(&mut Kernel, &frame, &place);
+    account::endpoint(&frame, &place, &outcome);
+    if outcome.pass { TCX_NEXT } else { TCX_DROP }
+}
+
+#[inline(always)]
+fn bridge(ctx: &TcContext, hook: Hook) -> i32 {
+    let frame = Frame::new(ctx);
+    match backstop(&Kernel, &frame, skb(ctx).ifindex, hook) {
+        None => TCX_NEXT,
+        Some(reason) => {
+            let direction = match hook {
+                Hook::From => Direction::Egress,
+                Hook::To => Direction::Ingress,
+            };
+            account::backstop(&frame, direction, reason);
+            TCX_DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn skb(ctx: &TcContext) -> &__sk_buff {
+    // SAFETY: the kernel passes a valid context for the program's whole run; the verifier checks each field read.
+    unsafe { &*ctx.skb.skb }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

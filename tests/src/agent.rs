@@ -1,0 +1,207 @@
+//! The agent under test: the binary `dfw`, run as users run it.
+
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+    time::Duration,
+};
+
+use crate::{
+    NetNs, http,
+    http::Metrics,
+    process::{self, Daemon},
+    scratch::Scratch,
+    wait,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Every agent is alone in its network namespace, so the port is free.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10339);
+
+/// An agent in a network namespace, with a BPF file system and a socket of its own. Its state outlives its process.
+/// Dropped, it is ended and uninstalled.
+#[derive(Debug)]
+pub struct Agent<'host> {
+    daemon: Option<Daemon>,
+    netns: &'host NetNs,
+    arguments: Vec<String>,
+    bpffs: PathBuf,
+    scratch: Scratch,
+}
+
+impl<'host> Agent<'host> {
+    /// Starts `dfw run` with more arguments (`--docker-host`, `--inventory`, …) and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it is not ready in time; shows the end of its log.
+    #[track_caller]
+    pub fn start(netns: &'host NetNs, arguments: &[&str]) -> Self {
+        let scratch = Scratch::new();
+        let bpffs = scratch.bpffs().join("dfw");
+        let arguments = arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect();
+        let mut agent = Self {
+            daemon: None,
+            netns,
+            arguments,
+            bpffs,
+            scratch,
+        };
+        agent.start_again();
+        agent
+    }
+
+    /// Starts it on the state that an earlier process left, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it runs already, or is not ready in time.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.daemon.is_none(), "the agent runs already");
+        let mut command = self.netns.command(&binary());
+        command
+            .arg("run")
+            .args(&self.arguments)
+            .arg("--bpffs")
+            .arg(&self.bpffs);
+        command
+            .arg("--socket")
+            .arg(self.socket())
+            .args(["--listen", &LISTEN.to_string()]);
+        // The user's own settings are not under test.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("DFW_") || name == "DOCKER_HOST" {
+                command.env_remove(name);
+            }
+        }
+        let mut daemon = Daemon::start(&mut command, &self.scratch.path().join("dfw.log"));
+        daemon.expect("dfw is ready", PATIENCE, || {
+            let ready = self.netns.enter(|| http::get(LISTEN, "/readyz"));
+            ready.is_ok_and(|(status, _)| status == 200).then_some(())
+        });
+        self.daemon = Some(daemon);
+    }
+
+    /// Kills it without warning; its pins stay.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.daemon.take().expect("the agent runs").kill();
+    }
+
+    /// Ends it by SIGTERM; its pins stay.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.daemon.take().expect("the agent runs").stop()
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the agent runs").pid()
+    }
+
+    /// What it logged, over all its runs.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.scratch.path().join("dfw.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Status and body of a GET.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.netns.enter(|| http::get(LISTEN, path));
+        answer.unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log()))
+    }
+
+    /// What Prometheus would read.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.get("/metrics").1)
+    }
+
+    /// Waits until the metrics are as wanted, and returns them.
+    ///
+    /// # Panics
+    /// When they never are; shows the last ones.
+    #[track_caller]
+    pub fn expect_metrics(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        let seen = wait::until(PATIENCE, || Some(self.metrics()).filter(&wanted));
+        seen.unwrap_or_else(|| panic!("{what}: not in\n{}", self.get("/metrics").1))
+    }
+
+    /// Runs another command of `dfw` against it: `ls`, `status`, …
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = self.netns.command(&binary());
+        process::output(command.args(arguments).arg("--socket").arg(self.socket()))
+    }
+
+    /// Where its pins are.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// Where it answers commands.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join("dfw.sock")
+    }
+
+    /// Runs `dfw uninstall` on its state.
+    pub fn uninstall(&self) -> Output {
+        let mut command = self.netns.command(&binary());
+        process::output(command.arg("uninstall").arg("--bpffs").arg(&self.bpffs))
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        // Its log, where the test fails for another reason.
+        if std::thread::panicking() {
+            eprintln!("--- log of dfw\n{}", self.log());
+        }
+        drop(self.daemon.take());
+        let output = self.uninstall();
+        if !output.status.success() {
+            eprintln!("dfw uninstall: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// The binary that `cargo xtask test` built, or the newest that lies beside the test.
+pub fn binary() -> String {
+    if let Ok(binary) = env::var("DFW_BIN") {
+        return binary;
+    }
+    let own = env::current_exe().expect("a process knows its binary");
+    let beside = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join("dfw"));
+    let found = beside
+        .into_iter()
+        .find(|binary| Command::new(binary).arg("--version").output().is_ok());
+    found
+        .expect("dfw is built: cargo build --bin dfw")
+        .display()
+        .to_string()
+}

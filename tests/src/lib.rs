@@ -1,0 +1,21 @@
+//! What the tests on real kernels and engines are made of: network namespaces, Docker engines, the agent.
+//!
+//! Real things only. Whatever is made carries a name that begins with `dfwt`, belongs to a value, and goes away with it.
+//! As everywhere in tests, what cannot be done panics and says why; root is needed for all of it.
+
+pub mod agent;
+pub mod bridge;
+pub mod engine;
+pub mod http;
+pub mod namespace;
+pub mod process;
+pub mod scratch;
+pub mod wait;
+
+mod image;
+
+pub use agent::Agent;
+pub use bridge::{Bridge, Endpoint};
+pub use dfw_probe::{Attempt, Listener, Outcome, Protocol};
+pub use engine::{Container, Engine, EngineOptions};
+pub use namespace::{Namespace, NetNs};

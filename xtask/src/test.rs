@@ -1,0 +1,155 @@
+//! Fuzz targets for a moment, unit tests, then the tests on real kernels and engines. The last lines are the runner's
+//! own result.
+
+use std::{env, fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    build::{self, Profile},
+    leaks,
+    setup::{self, Scope},
+    sh, workspace,
+};
+
+/// Linux that has TCX (kernel commit 053c8e1f235d, "bpf: Add generic attach/detach/query API for multi-progs").
+const KERNEL: (u32, u32) = (6, 6);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Seconds for each fuzz target; 0 leaves them out.
+    #[arg(long, default_value_t = 10)]
+    fuzz_seconds: u32,
+    /// Run only tests whose name contains one of these.
+    filters: Vec<String>,
+}
+
+/// Runs the tests.
+///
+/// # Errors
+/// A failed test or finding; something that the tests left behind; in CI also a machine on which not every test can run.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::run(&[Scope::Test])?;
+    let hindrance = hindrance();
+    if let Some(hindrance) = &hindrance
+        && env::var_os("CI").is_some()
+    {
+        bail!("not every test can run here: {hindrance}");
+    }
+    if options.fuzz_seconds > 0 && options.filters.is_empty() {
+        fuzz(options.fuzz_seconds)?;
+    }
+    let dfw = build::dfw(Profile::Dev)?;
+    let mut packages = workspace::HOST_PACKAGES.to_vec();
+    if hindrance.is_none() {
+        packages.push(workspace::TESTS_PACKAGE);
+    }
+    let before = leaks::Snapshot::take();
+    let result = sh::run(runner(&packages, &options.filters).env("DFW_BIN", dfw));
+    let left = before.left_behind();
+    for thing in &left {
+        eprintln!("error: the tests left behind: {thing}");
+    }
+    if let Some(hindrance) = hindrance {
+        eprintln!("warning: the tests on namespaces and engines were SKIPPED: {hindrance}");
+    }
+    result?;
+    if !left.is_empty() {
+        bail!("the tests left {} things behind", left.len());
+    }
+    Ok(())
+}
+
+/// nextest where it is, for its time limits and a process for each test; else cargo's own runner, one test at a time.
+fn runner(packages: &[&str], filters: &[String]) -> Command {
+    let packages = workspace::select(packages.iter().copied());
+    if sh::succeeds(workspace::cargo("nextest").arg("--version")) {
+        let mut nextest = workspace::cargo("nextest");
+        nextest.args([
+            "run",
+            "--config-file",
+            "tests/nextest.toml",
+            "--no-fail-fast",
+        ]);
+        nextest.args(packages).arg("--").args(filters);
+        nextest
+    } else {
+        let mut cargo = workspace::cargo("test");
+        cargo
+            .args(["--no-fail-fast", "--all-targets"])
+            .args(packages);
+        cargo.args(["--", "--test-threads", "1"]).args(filters);
+        cargo
+    }
+}
+
+/// Why the tests on namespaces and engines cannot run here.
+fn hindrance() -> Option<String> {
+    if !setup::is_root() {
+        return Some("root is needed for network namespaces, BPF programs and dockerd".to_owned());
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if kernel_version(&release).is_none_or(|version| version < KERNEL) {
+        let (major, minor) = KERNEL;
+        return Some(format!(
+            "Linux {} has no TCX, {major}.{minor} is needed (Debian 12: the package linux-image-amd64 of bookworm-backports)",
+            release.trim()
+        ));
+    }
+    None
+}
+
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// A short run of each fuzz target. Everything under test is safe Rust, so no sanitizer is needed, and stable will do.
+fn fuzz(seconds: u32) -> Result<()> {
+    let directory = workspace::root().join("tests/fuzz");
+    let artifacts = workspace::target_dir()?.join("fuzz");
+    for target in fuzz_targets(&directory.join("targets"))? {
+        let corpus = artifacts.join("corpus").join(&target);
+        fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
+        let mut cargo = workspace::cargo("fuzz");
+        cargo
+            .args(["run", "--sanitizer", "none", "--fuzz-dir"])
+            .arg(&directory);
+        cargo
+            .arg("--target-dir")
+            .arg(&artifacts)
+            .arg(&target)
+            .arg(&corpus);
+        cargo.args(["--", "-verbosity=0", "-print_final_stats=1"]);
+        cargo.arg(format!("-max_total_time={seconds}"));
+        sh::run(&mut cargo)?;
+    }
+    Ok(())
+}
+
+fn fuzz_targets(directory: &Path) -> Result<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry
+            .with_context(|| directory.display().to_string())?
+            .path();
+        let name = path.file_stem().context("a fuzz target has a name")?;
+        targets.push(name.to_string_lossy().into_owned());
+    }
+    targets.sort();
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_compare_as_numbers() {
+        assert_eq!(kernel_version("6.12.9-amd64\n"), Some((6, 12)));
+        assert_eq!(kernel_version("6.1.0-9-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("not a version"), None);
+        assert!(kernel_version("6.12.1").is_some_and(|version| version >= KERNEL));
+        assert!(kernel_version("6.1.0").is_some_and(|version| version < KERNEL));
+    }
+}
