@@ -3,11 +3,11 @@
 mod cache;
 mod request;
 
-use std::io;
+use std::{io, time::Instant};
 
 use futures_util::{Stream, StreamExt};
 use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::sleep_until};
 
 use self::{cache::Cache, request::Requests};
 use crate::model::Links;
@@ -19,6 +19,7 @@ pub struct LinkWatcher {
     news: Box<dyn Stream<Item = News> + Send + Unpin>,
     driver: JoinHandle<()>,
     overrun: bool,
+    differs: bool,
 }
 
 /// What [`LinkWatcher::changed`] saw.
@@ -119,6 +120,7 @@ impl LinkWatcher {
             news: Box::new(news),
             driver: tokio::spawn(connection),
             overrun: false,
+            differs: false,
         };
         watcher.resync().await?;
         Ok(watcher)
@@ -137,12 +139,16 @@ impl LinkWatcher {
                 self.overrun = false;
                 return Ok(LinkChange::Overrun);
             }
-            while let Some(ifindex) = self.cache.next_unread() {
-                if self.refresh_peer(ifindex).await? {
-                    return Ok(LinkChange::Other);
-                }
+            self.look().await?;
+            if std::mem::take(&mut self.differs) {
+                return Ok(LinkChange::Other);
             }
-            match self.news.next().await {
+            let due = self.cache.next_due();
+            let news = tokio::select! {
+                news = self.news.next() => news,
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => continue,
+            };
+            match news {
                 Some(News::Message(message)) => {
                     if let Some(change) = self.cache.apply(&message) {
                         return Ok(change);
@@ -155,30 +161,36 @@ impl LinkWatcher {
         }
     }
 
-    /// Reads everything anew. Peers that are settled stay as they were.
+    /// Reads everything anew. What is final of peers stays as it was.
     pub async fn resync(&mut self) -> Result<(), LinkError> {
         let dump = self.requests.dump().await?;
         self.cache.replace(&dump);
-        while let Some(ifindex) = self.cache.next_unread() {
-            self.refresh_peer(ifindex).await?;
-        }
+        self.look().await?;
+        self.differs = false;
         Ok(())
     }
 
     /// Looks at the other end of a veth again, for a port that has no endpoint yet: its MAC or addresses may have come since.
-    /// Whether [`links`](Self::links) differs now. Does nothing once the peer is settled: when it was seen up with an address,
-    /// or by [`settle_peer`](Self::settle_peer).
+    /// Whether [`links`](Self::links) differs now. Does nothing once the MAC is final: when it was seen up with an address,
+    /// or by [`pin_peer`](Self::pin_peer).
     pub async fn refresh_peer(&mut self, ifindex: u32) -> Result<bool, LinkError> {
-        let Some(end) = self.cache.unsettled(ifindex) else {
-            self.cache.settle(ifindex);
-            return Ok(false);
-        };
-        let sight = self.requests.look(ifindex, end).await?;
-        Ok(self.cache.sighted(ifindex, end, sight))
+        self.cache.look_again(ifindex);
+        self.look().await?;
+        Ok(std::mem::take(&mut self.differs))
     }
 
-    /// The port has its endpoint: what its container changes from now on is not learned.
-    pub fn settle_peer(&mut self, ifindex: u32) {
-        self.cache.settle(ifindex);
+    /// The port has its endpoint: what its container does to its MAC from now on is not learned, and its addresses only until
+    /// a moment later.
+    pub fn pin_peer(&mut self, ifindex: u32) {
+        self.cache.pin(ifindex, Instant::now());
+    }
+
+    /// Looks at every other end that there is news of, or that is due.
+    async fn look(&mut self) -> Result<(), LinkError> {
+        while let Some((ifindex, end)) = self.cache.next_look(Instant::now()) {
+            let sight = self.requests.look(ifindex, end).await?;
+            self.differs |= self.cache.sighted(ifindex, end, sight, Instant::now());
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::{Duration, Instant},
 };
 
 use dfw_common::addr::Mac;
@@ -16,12 +17,17 @@ use rtnetlink::packet_route::{
 use super::LinkChange;
 use crate::model::{HostAddress, Link, LinkKind, Links, Peer};
 
+/// When the other end of a veth is looked at for the last time, after its MAC became final: who gives it an IPv4 address
+/// mostly gives it an IPv6 one a moment later, and no news of that reach the host's namespace.
+const LAST_LOOK: Duration = Duration::from_millis(300);
+
 /// Links, and what is not for others to see: where the other end of each veth is.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     links: Links,
     far: BTreeMap<u32, Far>,
     unread: BTreeSet<u32>,
+    last_looks: BTreeSet<(Instant, u32)>,
 }
 
 /// The other end of a veth, in another namespace.
@@ -36,7 +42,18 @@ pub(super) struct FarEnd {
 #[derive(Debug)]
 struct Far {
     end: FarEnd,
-    settled: bool,
+    stage: Stage,
+}
+
+/// How much of the other end is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing; it is looked at whenever there is news of the veth.
+    Open,
+    /// Its MAC; its addresses will be after one more look.
+    Pinned,
+    /// Everything.
+    Settled,
 }
 
 /// What one look at the other end of a veth gave.
@@ -92,30 +109,55 @@ impl Cache {
         }
     }
 
-    /// Veths whose other end should be looked at (again).
-    pub(super) fn next_unread(&self) -> Option<u32> {
-        self.unread.first().copied()
+    /// A veth whose other end should be looked at now.
+    pub(super) fn next_look(&self, now: Instant) -> Option<(u32, FarEnd)> {
+        let last = self
+            .last_looks
+            .first()
+            .filter(|(due, _)| *due <= now)
+            .map(|(_, ifindex)| ifindex);
+        let &ifindex = self.unread.first().or(last)?;
+        Some((ifindex, self.far.get(&ifindex)?.end))
     }
 
-    /// Where to look; none for a link that is no veth, leads to no other namespace, or is settled.
-    pub(super) fn unsettled(&self, ifindex: u32) -> Option<FarEnd> {
-        self.far
+    /// When the next last look is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.last_looks.first().map(|(due, _)| *due)
+    }
+
+    /// Asks for another look; none comes of it once the MAC is final.
+    pub(super) fn look_again(&mut self, ifindex: u32) {
+        if self
+            .far
             .get(&ifindex)
-            .filter(|far| !far.settled)
-            .map(|far| far.end)
+            .is_some_and(|far| far.stage == Stage::Open)
+        {
+            self.unread.insert(ifindex);
+        }
     }
 
-    /// The other end is not looked at again: its endpoint is bound.
-    pub(super) fn settle(&mut self, ifindex: u32) {
-        if let Some(far) = self.far.get_mut(&ifindex) {
-            far.settled = true;
+    /// The MAC at the other end is final.
+    pub(super) fn pin(&mut self, ifindex: u32, now: Instant) {
+        if let Some(far) = self
+            .far
+            .get_mut(&ifindex)
+            .filter(|far| far.stage == Stage::Open)
+        {
+            far.stage = Stage::Pinned;
+            self.unread.remove(&ifindex);
+            self.last_looks.insert((now + LAST_LOOK, ifindex));
         }
-        self.unread.remove(&ifindex);
     }
 
     /// Takes in a look at the other end; whether it changed anything. An end that is up and has an address was configured by
-    /// its engine: from then on only the container itself would change it, and that is not learned.
-    pub(super) fn sighted(&mut self, ifindex: u32, end: FarEnd, sight: Option<Sight>) -> bool {
+    /// its engine: from then on only the container itself would change its MAC, and that is not learned.
+    pub(super) fn sighted(
+        &mut self,
+        ifindex: u32,
+        end: FarEnd,
+        sight: Option<Sight>,
+        now: Instant,
+    ) -> bool {
         self.unread.remove(&ifindex);
         let (Some(link), Some(far)) = (
             self.links.links.get_mut(&ifindex),
@@ -123,17 +165,31 @@ impl Cache {
         ) else {
             return false;
         };
-        let Some(sight) = sight.filter(|_| !far.settled && far.end == end) else {
+        if far.end != end || far.stage == Stage::Settled {
+            return false;
+        }
+        if far.stage == Stage::Pinned {
+            far.stage = Stage::Settled;
+            self.last_looks.retain(|(_, pinned)| *pinned != ifindex);
+        }
+        let Some(Sight { mut peer, up }) = sight else {
             return false;
         };
-        far.settled = sight.up
-            && sight
-                .peer
+        if far.stage == Stage::Settled
+            && let Some(before) = &link.peer
+        {
+            peer.mac = before.mac;
+        }
+        let configured = up
+            && peer
                 .addresses
                 .iter()
                 .any(|address| !is_link_local(*address));
-        let changed = link.peer.as_ref() != Some(&sight.peer);
-        link.peer = Some(sight.peer);
+        let changed = link.peer.as_ref() != Some(&peer);
+        link.peer = Some(peer);
+        if configured {
+            self.pin(ifindex, now);
+        }
         changed
     }
 
@@ -147,14 +203,14 @@ impl Cache {
         if let Some(far) = far {
             let known = self.far.entry(link.ifindex).or_insert(Far {
                 end: far,
-                settled: false,
+                stage: Stage::Open,
             });
-            if known.end != far && !known.settled {
+            if known.end != far && known.stage == Stage::Open {
                 known.end = far;
             } else {
                 link.peer = before.and_then(|before| before.peer.clone());
             }
-            if !known.settled {
+            if known.stage == Stage::Open {
                 self.unread.insert(link.ifindex);
             }
         } else {
