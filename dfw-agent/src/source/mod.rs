@@ -1,7 +1,7 @@
 //! Where endpoints come from: the engine or the inventory file says who there is, netlink says where.
 
 pub mod docker;
-
+pub mod inventory;
 pub mod netlink;
 
 use std::future::Future;
