@@ -22,12 +22,12 @@ use self::{
     figures::Figures,
     links::LinkSet,
     load::{Capacities, LoadError, Pins, classifier, program},
-    tables::{Applied, Tables, take},
+    tables::{Tables, take},
 };
 use crate::{
     model::Role,
     policy::{Compiled, Held},
-    reconcile,
+    reconcile::{self, Applied},
 };
 
 /// How long connections that are older than dfw are taken in (docs/semantics.md section 4).
@@ -132,9 +132,6 @@ impl reconcile::Datapath for Datapath {
         self.links.held().collect()
     }
 
-    fn is_attached(&self, ifindex: u32, role: Role) -> bool {
-        self.links.is_attached(ifindex, role)
-    }
 
     fn attach(&mut self, ifindex: u32, role: Role) -> Result<(), LoadError> {
         self.links.attach(ifindex, role)

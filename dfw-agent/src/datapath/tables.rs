@@ -25,7 +25,10 @@ use super::{
     load::LoadError,
     rings::{Part, Rings},
 };
-use crate::policy::{Compiled, CompiledEndpoint, Held, Mode};
+use crate::{
+    policy::{Compiled, CompiledEndpoint, Held, Mode},
+    reconcile::Applied,
+};
 
 /// How full the maps are and which slots are taken, for metrics.
 #[derive(Debug, Default)]
@@ -38,17 +41,6 @@ pub struct Occupancy {
     pub prefixes: u64,
     /// See `addresses`.
     pub policy: u64,
-}
-
-/// What a change came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Writes and deletions.
-    pub writes: usize,
-    /// Epoch in force afterwards.
-    pub epoch: u32,
-    /// Endpoints for which there was no room: they stay closed.
-    pub unplaced: Vec<u32>,
 }
 
 /// The maps and a copy of what they hold.

@@ -322,7 +322,7 @@ pub(super) fn sight(
             reason = "a foreign enum of every link attribute"
         )]
         match attribute {
-            LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac::new),
             LinkAttribute::Link(ifindex) => leads_back = *ifindex == host_ifindex,
             _ => {}
         }
