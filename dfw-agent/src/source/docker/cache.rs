@@ -74,25 +74,27 @@ impl Cache {
         (!self.images.contains_key(image)).then_some(image)
     }
 
-    pub(super) fn set_meta(&mut self, id: &str, meta: Meta) {
-        match self.containers.get_mut(id) {
-            Some(record) if record.meta == meta => return,
-            Some(record) => {
-                record.meta = meta;
-                record.built = None;
-            }
-            None => {
-                self.containers.insert(
-                    id.to_owned(),
-                    Record {
-                        meta,
-                        powers: None,
-                        built: None,
-                    },
-                );
-            }
+    /// Takes in a container; whether it was known and differs.
+    pub(super) fn set_meta(&mut self, id: &str, meta: Meta) -> bool {
+        let Some(record) = self.containers.get_mut(id) else {
+            self.containers.insert(
+                id.to_owned(),
+                Record {
+                    meta,
+                    powers: None,
+                    built: None,
+                },
+            );
+            self.changed = true;
+            return false;
+        };
+        if record.meta == meta {
+            return false;
         }
+        record.meta = meta;
+        record.built = None;
         self.changed = true;
+        true
     }
 
     pub(super) fn set_powers(&mut self, id: &str, powers: Powers) {
@@ -281,3 +283,6 @@ impl Cache {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -314,3 +314,6 @@ fn joined(mode: &str) -> Option<String> {
 fn bare(name: &str) -> &str {
     name.strip_prefix('/').unwrap_or(name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,7 +227,12 @@ impl Follower {
                     .filter(|id| !self.cache.knows_container(id));
                 self.wanted.extend(unknown.cloned().map(Job::List));
             }
-            Answer::List(id, Some(meta)) => self.take_in_container(&id, meta),
+            Answer::List(id, Some(meta)) => {
+                self.take_in_container(&id, meta);
+                if self.cache.lacks_powers(&id) {
+                    self.wanted.insert(Job::Inspect(id));
+                }
+            }
             Answer::Image(id, labels) => self.cache.set_image(&id, labels),
             Answer::Inspect(id, Some((meta, powers))) => {
                 self.take_in_container(&id, meta);
@@ -265,8 +270,8 @@ impl Follower {
         self.wanted.extend(missing.map(Job::Inspect));
         for (id, meta) in containers {
             let live = meta.live;
-            self.take_in_container(&id, meta);
-            if live && self.cache.lacks_powers(&id) {
+            // A listing lags when a container ends, and may be older than what an event brought: what differs is asked for.
+            if self.take_in_container(&id, meta) || (live && self.cache.lacks_powers(&id)) {
                 self.wanted.insert(Job::Inspect(id));
             }
         }
@@ -278,13 +283,15 @@ impl Follower {
         self.connected = true;
     }
 
-    fn take_in_container(&mut self, id: &str, meta: Meta) {
-        self.cache.set_meta(id, meta);
+    /// Whether it was known and differs.
+    fn take_in_container(&mut self, id: &str, meta: Meta) -> bool {
+        let differs = self.cache.set_meta(id, meta);
         self.wanted.extend(
             self.cache
                 .lacks_image(id)
                 .map(|image| Job::Image(image.to_owned())),
         );
+        differs
     }
 
     /// Nothing is shown before everything was read once: half a listing would look like containers that are gone.
@@ -319,14 +326,16 @@ impl Follower {
             Finding::new(Level::Error, "engine-lost", "", what)
         });
         let failed = self.failed.iter().map(|(job, error)| {
-            let (what, id) = match job {
-                Job::All => ("the listing", ""),
-                Job::Network(id) => ("network", id.as_str()),
-                Job::List(id) | Job::Inspect(id) => ("container", id.as_str()),
-                Job::Image(id) => ("image", id.as_str()),
+            let (level, what, id) = match job {
+                Job::All => (Level::Error, "the listing", ""),
+                Job::Network(id) => (Level::Error, "network", id.as_str()),
+                Job::List(id) => (Level::Error, "container", id.as_str()),
+                Job::Image(id) => (Level::Error, "image", id.as_str()),
+                // It only adds to what the listing says, and waits for a start that takes long.
+                Job::Inspect(id) => (Level::Warning, "container", id.as_str()),
             };
             let what = format!("the engine cannot tell about {what} {id}: {error}; what it said before stays in force");
-            Finding::new(Level::Error, "engine-answer", "", what)
+            Finding::new(level, "engine-answer", "", what)
         });
         lost.chain(failed).chain(self.cache.findings()).collect()
     }
