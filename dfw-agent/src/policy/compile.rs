@@ -99,6 +99,8 @@ pub struct RuleText {
     pub label: String,
     /// Its side.
     pub direction: Direction,
+    /// Each new flow that it decides is logged.
+    pub log: bool,
 }
 
 impl Compiler {
@@ -368,12 +370,14 @@ impl Resolved {
             text,
             label,
             direction,
+            log,
             ..
         } = self;
         RuleText {
             text: text.clone(),
             label: label.clone(),
             direction: *direction,
+            log: *log,
         }
     }
 }

@@ -70,7 +70,7 @@ impl View<'_> {
             mode: compiled.map(|spec| spec.mode.to_string()).unwrap_or_default(),
             governed: compiled.is_some_and(|spec| spec.governed),
             state: match (is_ready, compiled) {
-                (true, Some(spec)) => spec.state.to_string(),
+                (true, Some(spec)) => spec.state.name().to_owned(),
                 _ => "not-ready".to_owned(),
             },
             rules: compiled.map(|spec| spec.rules.clone()).unwrap_or_default(),

@@ -7,7 +7,7 @@ const BR: u32 = 10;
 const BR2: u32 = 20;
 
 fn mac(n: u8) -> Mac {
-    Mac([2, 0, 0, 0, 0, n])
+    Mac::new([2, 0, 0, 0, 0, n])
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -231,7 +231,7 @@ mod tests {
         let expected = Attachment {
             network: "shop".into(),
             interface: Some("veth-db".into()),
-            mac: Some(Mac([2, 0, 0, 0, 0, 2])),
+            mac: Some(Mac::new([2, 0, 0, 0, 0, 2])),
             addresses: vec![
                 IpAddr::from([10, 0, 0, 2]),
                 "fd00::2".parse().expect("address"),
