@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     node::{Node, container, options},
-    properties::{compare, inventory},
+    properties::compare,
+    random::inventory,
 };
 use crate::policy::{Compiled, Compiler, Held, Mode};
 
