@@ -118,6 +118,8 @@ fn relabelled(inventory: &Inventory, side: Direction, text: impl Fn(&str) -> Str
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn classes_are_those_of_the_oracle(inventory in inventory()) {
         let compiled = compile(&inventory);
