@@ -118,6 +118,14 @@ impl<D: Datapath> Reconciler<D> {
         &mut self.datapath
     }
 
+    /// Reads again what the kernel holds; the next pass puts right what others changed.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn reread(&mut self) -> Result<(), D::Error> {
+        self.datapath.reread()
+    }
+
     /// A veth became a port of a bridge: closes it at once when the bridge is managed, before anybody knows whose it is.
     ///
     /// # Errors
@@ -140,7 +148,11 @@ impl<D: Datapath> Reconciler<D> {
     ) -> Pass {
         let mut inventory = bind(snapshot, links);
         let mut findings = std::mem::take(&mut inventory.findings);
-        self.bridges = inventory.networks.iter().map(|network| network.ifindex).collect();
+        self.bridges = inventory
+            .networks
+            .iter()
+            .map(|network| network.ifindex)
+            .collect();
         let due = self.grow_up(&mut inventory, links, now);
         let wanted = wanted(&inventory);
         // On a running node the policy comes before the programs, or these would cut what they do not know yet. Later
@@ -151,8 +163,11 @@ impl<D: Datapath> Reconciler<D> {
         let compiled = self.compiler.compile(&inventory, &self.options);
         findings.extend(compiled.findings.iter().cloned());
         let before = self.datapath.endpoints();
-        let leaving: Vec<u32> =
-            before.iter().copied().filter(|known| !compiled.endpoints.contains_key(known)).collect();
+        let leaving: Vec<u32> = before
+            .iter()
+            .copied()
+            .filter(|known| !compiled.endpoints.contains_key(known))
+            .collect();
         if !leaving.is_empty() {
             observer.retire(&leaving);
         }
@@ -161,7 +176,12 @@ impl<D: Datapath> Reconciler<D> {
             Ok(applied) => (applied, None),
             Err(error) => (Applied::default(), Some(error.to_string())),
         };
-        findings.extend(applied.unplaced.iter().map(|ifindex| no_room(&inventory, *ifindex)));
+        findings.extend(
+            applied
+                .unplaced
+                .iter()
+                .map(|ifindex| no_room(&inventory, *ifindex)),
+        );
         if error.is_none() {
             if !self.is_settled {
                 self.attach(&wanted, &mut findings);
@@ -172,7 +192,10 @@ impl<D: Datapath> Reconciler<D> {
         let governed = self.datapath.endpoints();
         for ifindex in governed.difference(&before) {
             if let Some(born) = self.born.remove(ifindex) {
-                observer.governed(*ifindex, now.elapsed().saturating_add(now.duration_since(born)));
+                observer.governed(
+                    *ifindex,
+                    now.elapsed().saturating_add(now.duration_since(born)),
+                );
             }
         }
         findings.sort();
@@ -194,8 +217,16 @@ impl<D: Datapath> Reconciler<D> {
         Pass {
             view,
             rules: compiled.rules,
-            bound: inventory.endpoints.iter().map(|endpoint| endpoint.ifindex).collect(),
-            unclaimed: inventory.unclaimed.iter().map(|(ifindex, _)| *ifindex).collect(),
+            bound: inventory
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.ifindex)
+                .collect(),
+            unclaimed: inventory
+                .unclaimed
+                .iter()
+                .map(|(ifindex, _)| *ifindex)
+                .collect(),
             due,
         }
     }
@@ -208,7 +239,8 @@ impl<D: Datapath> Reconciler<D> {
         links: &Links,
         now: Instant,
     ) -> Option<Instant> {
-        self.born.retain(|ifindex, _| links.links.contains_key(ifindex));
+        self.born
+            .retain(|ifindex, _| links.links.contains_key(ifindex));
         if self.options.unlabelled == Mode::Enforce {
             return None;
         }
@@ -268,7 +300,11 @@ fn wanted(inventory: &Inventory) -> BTreeSet<(u32, Role)> {
         .iter()
         .filter(|network| network.foreign_ports.is_empty())
         .map(|network| (network.ifindex, Role::Bridge));
-    endpoints.chain(unclaimed).map(|ifindex| (ifindex, Role::Endpoint)).chain(bridges).collect()
+    endpoints
+        .chain(unclaimed)
+        .map(|ifindex| (ifindex, Role::Endpoint))
+        .chain(bridges)
+        .collect()
 }
 
 /// An endpoint of which only the link is known.
@@ -290,10 +326,18 @@ fn nameless(link: &crate::model::Link, bridge: u32) -> Endpoint {
 }
 
 fn no_room(inventory: &Inventory, ifindex: u32) -> Finding {
-    let endpoint = inventory.endpoints.iter().find(|endpoint| endpoint.ifindex == ifindex);
-    let subject = endpoint.map(|endpoint| endpoint.container.display_name()).unwrap_or_default();
+    let endpoint = inventory
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.ifindex == ifindex);
+    let subject = endpoint
+        .map(|endpoint| endpoint.container.display_name())
+        .unwrap_or_default();
     let message = "the table of endpoints is full: this one stays closed; remove containers or split the node";
-    Finding { subject, ..node_error("endpoints-full", message.to_owned()) }
+    Finding {
+        subject,
+        ..node_error("endpoints-full", message.to_owned())
+    }
 }
 
 fn node_error(code: &str, message: String) -> Finding {

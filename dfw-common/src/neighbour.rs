@@ -123,7 +123,13 @@ pub(crate) fn nd<E: Env, P: Packet>(
             if headers.source.is_unspecified() {
                 return Outcome::PASS;
             }
-            from_neighbour(env, case, headers, &j.source, &target)
+            // A solicitation is about this endpoint, an advertisement is addressed to it.
+            let own = if is_mine(&target, &case.me) {
+                &target
+            } else {
+                &j.destination
+            };
+            from_neighbour(env, case, headers, &j.source, own)
         }
     }
 }
@@ -171,7 +177,7 @@ fn from_neighbour<E: Env>(
     case: &Case,
     headers: &Headers,
     sender: &Address,
-    target: &Address,
+    own: &Address,
 ) -> Outcome {
     if sender.kind == kind::HOST || headers.source.is_unspecified() {
         return Outcome::PASS;
@@ -179,8 +185,8 @@ fn from_neighbour<E: Env>(
     if sender.kind == kind::ENDPOINT && case.ingress != sender.ifindex {
         return case.guard(Reason::SpoofedNeighbour);
     }
-    let identity = if is_mine(target, &case.me) {
-        target.identity
+    let identity = if is_mine(own, &case.me) {
+        own.identity
     } else {
         IDENTITY_OTHER
     };

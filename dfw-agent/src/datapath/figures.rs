@@ -72,13 +72,23 @@ impl Figures {
     pub fn sweep(&self, settings: &Settings, now: u32) -> Result<usize, MapError> {
         const GRACE_SECONDS: u32 = 3600;
         let alive: std::collections::BTreeSet<u32> = {
-            let occupancy = self.occupancy.lock().unwrap_or_else(PoisonError::into_inner);
-            occupancy.slots.iter().map(|(_, ifindex)| *ifindex).collect()
+            let occupancy = self
+                .occupancy
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            occupancy
+                .slots
+                .iter()
+                .map(|(_, ifindex)| *ifindex)
+                .collect()
         };
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = usize::try_from(self.flow_capacity).unwrap_or(usize::MAX);
         let is_gone = |key: &FlowKey, flow: &Flow| {
-            let orphaned = flow.ifindex.iter().any(|end| *end != 0 && !alive.contains(end));
+            let orphaned = flow
+                .ifindex
+                .iter()
+                .any(|end| *end != 0 && !alive.contains(end));
             let earlier = now.wrapping_sub(GRACE_SECONDS.wrapping_mul(settings.hz));
             // The difference is signed: a flow seen after `earlier` is young, not 2^32 jiffies old.
             let is_old = (earlier.wrapping_sub(flow.seen) as i32) > 0
@@ -100,14 +110,24 @@ impl Figures {
     }
 
     fn endpoint_counters(&self) -> Result<Vec<EndpointCounter>, MapError> {
-        let slots = self.occupancy.lock().unwrap_or_else(PoisonError::into_inner).slots.clone();
+        let slots = self
+            .occupancy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .slots
+            .clone();
         let mut counters = Vec::with_capacity(slots.len());
         for (slot, ifindex) in slots {
             for direction in Direction::ALL {
                 for verdict in Verdict::ALL {
                     let index = layout::endpoint_counter_index(slot, direction, verdict);
                     let packets = self.endpoints.get(&index, 0)?.iter().sum();
-                    counters.push(EndpointCounter { ifindex, direction, verdict, packets });
+                    counters.push(EndpointCounter {
+                        ifindex,
+                        direction,
+                        verdict,
+                        packets,
+                    });
                 }
             }
         }
@@ -124,7 +144,13 @@ impl Figures {
                     let packets = values.iter().map(|count| count.packets).sum();
                     let bytes = values.iter().map(|count| count.bytes).sum();
                     if packets > 0 {
-                        counters.push(ReasonCounter { direction, verdict, reason: *reason, packets, bytes });
+                        counters.push(ReasonCounter {
+                            direction,
+                            verdict,
+                            reason: *reason,
+                            packets,
+                            bytes,
+                        });
                     }
                 }
             }
@@ -138,11 +164,26 @@ impl Kernel for Figures {
         let budgets = self.budget.get(&0, 0)?;
         let flows = self.count_flows();
         let fills = {
-            let occupancy = self.occupancy.lock().unwrap_or_else(PoisonError::into_inner);
+            let occupancy = self
+                .occupancy
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             [
-                (layout::ENDPOINTS, occupancy.slots.len() as u64, u64::from(layout::ENDPOINT_SLOTS)),
-                (layout::ADDRESSES, occupancy.addresses, u64::from(layout::ADDRESSES_MAX)),
-                (layout::PREFIXES, occupancy.prefixes, u64::from(layout::PREFIXES_MAX)),
+                (
+                    layout::ENDPOINTS,
+                    occupancy.slots.len() as u64,
+                    u64::from(layout::ENDPOINT_SLOTS),
+                ),
+                (
+                    layout::ADDRESSES,
+                    occupancy.addresses,
+                    u64::from(layout::ADDRESSES_MAX),
+                ),
+                (
+                    layout::PREFIXES,
+                    occupancy.prefixes,
+                    u64::from(layout::PREFIXES_MAX),
+                ),
                 (layout::POLICY, occupancy.policy, self.policy_capacity),
                 (layout::FLOWS, flows, self.flow_capacity),
             ]
@@ -153,7 +194,11 @@ impl Kernel for Figures {
             flows,
             maps: fills
                 .into_iter()
-                .map(|(name, entries, capacity)| MapFill { name, entries, capacity })
+                .map(|(name, entries, capacity)| MapFill {
+                    name,
+                    entries,
+                    capacity,
+                })
                 .collect(),
             events: budgets.iter().map(|budget| budget.sent).sum(),
             events_lost: budgets.iter().map(|budget| budget.lost).sum(),

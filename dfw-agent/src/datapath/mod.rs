@@ -8,7 +8,7 @@ pub mod sys;
 pub mod tables;
 mod uninstall;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, thread::sleep, time::Duration};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc, thread::sleep, time::Duration};
 
 use aya::{
     Ebpf,
@@ -16,6 +16,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use dfw_common::maps as layout;
+use tokio::io::unix::AsyncFd;
 
 pub use self::uninstall::{UninstallReport, uninstall};
 use self::{
@@ -74,7 +75,13 @@ impl Datapath {
             capacities,
         )?);
         let links = LinkSet::open(&mut object, &pins)?;
-        Ok(Self { object, links, tables, figures, is_first })
+        Ok(Self {
+            object,
+            links,
+            tables,
+            figures,
+            is_first,
+        })
     }
 
     /// Whether an earlier agent had left nothing.
@@ -116,7 +123,10 @@ impl Datapath {
         let now = jiffies(classifier(&mut self.object, program::EMPTY)?)?;
         self.figures
             .sweep(self.tables.settings(), now)
-            .map_err(|source| LoadError::Map { name: layout::FLOWS, source })
+            .map_err(|source| LoadError::Map {
+                name: layout::FLOWS,
+                source,
+            })
     }
 
     /// The identities that are in the kernel, and a number above each that is used there.
@@ -131,7 +141,6 @@ impl reconcile::Datapath for Datapath {
     fn attached(&self) -> BTreeSet<(u32, Role)> {
         self.links.held().collect()
     }
-
 
     fn attach(&mut self, ifindex: u32, role: Role) -> Result<(), LoadError> {
         self.links.attach(ifindex, role)
@@ -154,6 +163,15 @@ impl reconcile::Datapath for Datapath {
     }
 }
 
+/// The event buffer, to be waited for. Needs a tokio runtime.
+///
+/// # Errors
+/// The runtime refuses the descriptor.
+pub fn readable(events: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: a ring buffer owns its map's descriptor and gives the same one until it is dropped.
+    unsafe { AsyncFd::register(events) }.map_err(io::Error::from)
+}
+
 fn pinned_counters(pins: &Pins) -> Result<PerCpuArray<MapData, u64>, LoadError> {
     let name = layout::ENDPOINT_COUNTERS;
     let failed = |source| LoadError::Map { name, source };
@@ -165,11 +183,17 @@ fn pinned_counters(pins: &Pins) -> Result<PerCpuArray<MapData, u64>, LoadError> 
 /// The kernel's jiffies, low 32 bits.
 fn jiffies(empty: &SchedClassifier) -> Result<u32, LoadError> {
     let frame = [0; 64];
-    let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() };
+    let options = TestRunOptions {
+        data_in: Some(&frame),
+        ..TestRunOptions::new()
+    };
     empty
         .test_run(options)
         .map(|result| result.return_value)
-        .map_err(|source| LoadError::Program { name: program::EMPTY, source })
+        .map_err(|source| LoadError::Program {
+            name: program::EMPTY,
+            source,
+        })
 }
 
 /// How fast jiffies run (CONFIG_HZ): no interface says, so it is measured.
@@ -181,6 +205,8 @@ fn measure_hz(empty: &SchedClassifier) -> Result<u32, LoadError> {
     let ticks = jiffies(empty)?.wrapping_sub(first);
     let rate = f64::from(ticks) / before.elapsed().as_secs_f64();
     let off = |choice: u32| (f64::from(choice) - rate).abs() / f64::from(choice);
-    let best = CHOICES.into_iter().min_by(|a, b| off(*a).total_cmp(&off(*b)));
+    let best = CHOICES
+        .into_iter()
+        .min_by(|a, b| off(*a).total_cmp(&off(*b)));
     Ok(best.unwrap_or(CHOICES[0]))
 }

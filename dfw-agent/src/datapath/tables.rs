@@ -110,7 +110,10 @@ impl Tables {
     /// # Errors
     /// A map that cannot be read.
     pub fn reread(&mut self) -> Result<(), LoadError> {
-        self.settings = self.settings_map.get(&0, 0).map_err(failed(layout::SETTINGS))?;
+        self.settings = self
+            .settings_map
+            .get(&0, 0)
+            .map_err(failed(layout::SETTINGS))?;
         self.addresses = contents(&self.addresses_map).map_err(failed(layout::ADDRESSES))?;
         self.policy = contents(&self.policy_map).map_err(failed(layout::POLICY))?;
         self.prefixes = self
@@ -125,11 +128,17 @@ impl Tables {
             self.rings.release(owner);
         }
         for slot in 0..layout::ENDPOINT_SLOTS {
-            let endpoint = self.endpoints_map.get(&slot, 0).map_err(failed(layout::ENDPOINTS))?;
+            let endpoint = self
+                .endpoints_map
+                .get(&slot, 0)
+                .map_err(failed(layout::ENDPOINTS))?;
             if endpoint.ifindex == 0 {
                 continue;
             }
-            let part = Part { base: endpoint.ring_base, size: endpoint.ring_mask.wrapping_add(1) };
+            let part = Part {
+                base: endpoint.ring_base,
+                size: endpoint.ring_mask.wrapping_add(1),
+            };
             // An entry that no agent of this version wrote is no endpoint; its slot is written over.
             if self.rings.restore(endpoint.ifindex, part) {
                 self.endpoints.insert(slot, endpoint);
@@ -159,10 +168,21 @@ impl Tables {
     /// The identities that are in the kernel, and a number above each policy and identity there.
     pub fn held(&self) -> (u32, Held) {
         let held = Held {
-            addresses: self.addresses.iter().map(|(key, value)| (*key, value.identity)).collect(),
-            prefixes: self.prefixes.iter().map(|(key, value)| (*key, value.identity)).collect(),
+            addresses: self
+                .addresses
+                .iter()
+                .map(|(key, value)| (*key, value.identity))
+                .collect(),
+            prefixes: self
+                .prefixes
+                .iter()
+                .map(|(key, value)| (*key, value.identity))
+                .collect(),
         };
-        let used = self.policy.keys().flat_map(|key| [key.policy, key.identity]);
+        let used = self
+            .policy
+            .keys()
+            .flat_map(|key| [key.policy, key.identity]);
         let used = used
             .chain(held.addresses.values().copied())
             .chain(held.prefixes.values().copied())
@@ -179,7 +199,9 @@ impl Tables {
         change(&mut settings);
         settings.epoch = settings.epoch.max(1);
         if settings != self.settings {
-            self.settings_map.set(0, settings, 0).map_err(failed(layout::SETTINGS))?;
+            self.settings_map
+                .set(0, settings, 0)
+                .map_err(failed(layout::SETTINGS))?;
             self.settings = settings;
         }
         Ok(())
@@ -200,8 +222,13 @@ impl Tables {
         let prefixes = missing(&self.prefixes, &compiled.prefixes);
         for ((bits, data), value) in prefixes {
             let key = Key::new(bits, data);
-            self.prefixes_map.insert(&key, value, 0).map_err(failed(layout::PREFIXES))?;
-            let read = self.prefixes_map.get(&key, 0).map_err(failed(layout::PREFIXES))?;
+            self.prefixes_map
+                .insert(&key, value, 0)
+                .map_err(failed(layout::PREFIXES))?;
+            let read = self
+                .prefixes_map
+                .get(&key, 0)
+                .map_err(failed(layout::PREFIXES))?;
             expect_same(layout::PREFIXES, &read, &value)?;
             self.prefixes.insert((bits, data), value);
             writes += 1;
@@ -217,7 +244,11 @@ impl Tables {
         }
         let (changes, unplaced) = self.place(compiled)?;
         writes += changes;
-        let next = self.settings.epoch.wrapping_add(u32::from(writes > 0)).max(1);
+        let next = self
+            .settings
+            .epoch
+            .wrapping_add(u32::from(writes > 0))
+            .max(1);
         self.set(|settings| {
             settings.epoch = next;
             settings.enforcing = u32::from(enforcing);
@@ -225,19 +256,39 @@ impl Tables {
         let (map, held) = (&mut self.policy_map, &mut self.policy);
         writes += prune(map, held, &compiled.policy).map_err(failed(layout::POLICY))?;
         self.publish();
-        Ok(Applied { writes, epoch: self.settings.epoch, unplaced })
+        Ok(Applied {
+            writes,
+            epoch: self.settings.epoch,
+            unplaced,
+        })
     }
 
     fn check_room(&self, compiled: &Compiled) -> Result<(), LoadError> {
         let stale = surplus(&self.policy, &compiled.policy).len();
         let maps = [
-            (layout::POLICY, compiled.policy.len() + stale, self.policy_capacity),
-            (layout::ADDRESSES, compiled.addresses.len(), layout::ADDRESSES_MAX as usize),
-            (layout::PREFIXES, compiled.prefixes.len(), layout::PREFIXES_MAX as usize),
+            (
+                layout::POLICY,
+                compiled.policy.len() + stale,
+                self.policy_capacity,
+            ),
+            (
+                layout::ADDRESSES,
+                compiled.addresses.len(),
+                layout::ADDRESSES_MAX as usize,
+            ),
+            (
+                layout::PREFIXES,
+                compiled.prefixes.len(),
+                layout::PREFIXES_MAX as usize,
+            ),
         ];
         for (name, needed, capacity) in maps {
             if needed > capacity {
-                return Err(LoadError::Full { name, needed, capacity });
+                return Err(LoadError::Full {
+                    name,
+                    needed,
+                    capacity,
+                });
             }
         }
         Ok(())
@@ -253,7 +304,13 @@ impl Tables {
             .map(|(slot, endpoint)| (*slot, *endpoint))
             .collect();
         for (slot, endpoint) in gone {
-            self.put_endpoint(slot, Endpoint { ifindex: 0, ..endpoint })?;
+            self.put_endpoint(
+                slot,
+                Endpoint {
+                    ifindex: 0,
+                    ..endpoint
+                },
+            )?;
             self.endpoints.remove(&slot);
             self.rings.release(endpoint.ifindex);
             writes += 1;
@@ -286,7 +343,13 @@ impl Tables {
             if known.is_none() {
                 self.zero_counters(slot)?;
                 // Its number last: before that nobody finds it.
-                self.put_endpoint(slot, Endpoint { ifindex: 0, ..endpoint })?;
+                self.put_endpoint(
+                    slot,
+                    Endpoint {
+                        ifindex: 0,
+                        ..endpoint
+                    },
+                )?;
             }
             self.put_endpoint(slot, endpoint)?;
             self.endpoints.insert(slot, endpoint);
@@ -296,7 +359,10 @@ impl Tables {
             if let (Some(slot), Some(part)) = (self.slot_of(loser), self.rings.of(loser))
                 && let Some(endpoint) = self.endpoints.get(&slot).copied()
             {
-                let endpoint = Endpoint { ring_mask: part.size - 1, ..endpoint };
+                let endpoint = Endpoint {
+                    ring_mask: part.size - 1,
+                    ..endpoint
+                };
                 self.put_endpoint(slot, endpoint)?;
                 self.endpoints.insert(slot, endpoint);
                 writes += 1;
@@ -306,7 +372,11 @@ impl Tables {
     }
 
     fn slot_of(&self, ifindex: u32) -> Option<u32> {
-        slots(ifindex).find(|slot| self.endpoints.get(slot).is_some_and(|held| held.ifindex == ifindex))
+        slots(ifindex).find(|slot| {
+            self.endpoints
+                .get(slot)
+                .is_some_and(|held| held.ifindex == ifindex)
+        })
     }
 
     fn free_slot(&self, ifindex: u32) -> Option<u32> {
@@ -314,8 +384,13 @@ impl Tables {
     }
 
     fn put_endpoint(&mut self, slot: u32, endpoint: Endpoint) -> Result<(), LoadError> {
-        self.endpoints_map.set(slot, endpoint, 0).map_err(failed(layout::ENDPOINTS))?;
-        let read = self.endpoints_map.get(&slot, 0).map_err(failed(layout::ENDPOINTS))?;
+        self.endpoints_map
+            .set(slot, endpoint, 0)
+            .map_err(failed(layout::ENDPOINTS))?;
+        let read = self
+            .endpoints_map
+            .get(&slot, 0)
+            .map_err(failed(layout::ENDPOINTS))?;
         expect_same(layout::ENDPOINTS, &read, &endpoint)
     }
 
@@ -335,14 +410,23 @@ impl Tables {
                 action: "make values for each processor".to_owned(),
                 source,
             })?;
-            self.counters_map.set(index, zeros, 0).map_err(failed(layout::ENDPOINT_COUNTERS))?;
+            self.counters_map
+                .set(index, zeros, 0)
+                .map_err(failed(layout::ENDPOINT_COUNTERS))?;
         }
         Ok(())
     }
 
     fn publish(&self) {
-        let mut occupancy = self.occupancy.lock().unwrap_or_else(PoisonError::into_inner);
-        occupancy.slots = self.endpoints.iter().map(|(slot, held)| (*slot, held.ifindex)).collect();
+        let mut occupancy = self
+            .occupancy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        occupancy.slots = self
+            .endpoints
+            .iter()
+            .map(|(slot, held)| (*slot, held.ifindex))
+            .collect();
         occupancy.addresses = self.addresses.len() as u64;
         occupancy.prefixes = self.prefixes.len() as u64;
         occupancy.policy = self.policy.len() as u64;
@@ -372,7 +456,9 @@ fn value(ifindex: u32, spec: &CompiledEndpoint, part: Part) -> Endpoint {
 /// Entries that a hash or array of the object has room for.
 pub(super) fn capacity_of(object: &Ebpf, name: &'static str) -> Result<u64, LoadError> {
     let map = object.map(name).ok_or(LoadError::Missing(name))?;
-    capacity(map).map(|entries| entries as u64).map_err(failed(name))
+    capacity(map)
+        .map(|entries| entries as u64)
+        .map_err(failed(name))
 }
 
 fn capacity(map: &aya::maps::Map) -> Result<usize, MapError> {
@@ -383,9 +469,7 @@ fn capacity(map: &aya::maps::Map) -> Result<usize, MapError> {
     Ok(data.info()?.max_entries() as usize)
 }
 
-fn contents<K: Pod + Ord, V: Pod, T: IterableMap<K, V>>(
-    map: &T,
-) -> Result<BTreeMap<K, V>, MapError>
+fn contents<K: Pod + Ord, V: Pod, T: IterableMap<K, V>>(map: &T) -> Result<BTreeMap<K, V>, MapError>
 where
     for<'a> &'a T: IntoIterator<Item = Result<(K, V), MapError>>,
 {
@@ -406,7 +490,10 @@ fn missing<K: Copy + Ord, V: Copy + PartialEq>(
 
 /// Entries that are there and should not be.
 fn surplus<K: Copy + Ord, V>(held: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Vec<K> {
-    held.keys().filter(|key| !desired.contains_key(key)).copied().collect()
+    held.keys()
+        .filter(|key| !desired.contains_key(key))
+        .copied()
+        .collect()
 }
 
 fn add<T: BorrowMut<MapData>, K: Pod + Ord, V: Pod + PartialEq>(
@@ -442,7 +529,9 @@ fn prune<T: BorrowMut<MapData>, K: Pod + Ord, V: Pod>(
 fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
             Ok(())
         }
         other => other,
@@ -450,5 +539,9 @@ fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
 }
 
 fn expect_same<V: PartialEq>(name: &'static str, read: &V, written: &V) -> Result<(), LoadError> {
-    if read == written { Ok(()) } else { Err(LoadError::ReadBack { name }) }
+    if read == written {
+        Ok(())
+    } else {
+        Err(LoadError::ReadBack { name })
+    }
 }

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    model::{
-        self, Endpoint, EndpointView, Finding, Inventory, NetworkView, Role, UnprotectedView,
-    },
+    model::{self, Endpoint, EndpointView, Finding, Inventory, NetworkView, Role, UnprotectedView},
     policy::Compiled,
 };
 
@@ -26,14 +24,23 @@ impl View<'_> {
             .iter()
             .map(|network| (network.ifindex, network.network.name.as_str()))
             .collect();
-        let mut endpoints: Vec<EndpointView> =
-            self.inventory.endpoints.iter().map(|endpoint| self.endpoint(endpoint, &names)).collect();
+        let mut endpoints: Vec<EndpointView> = self
+            .inventory
+            .endpoints
+            .iter()
+            .map(|endpoint| self.endpoint(endpoint, &names))
+            .collect();
         endpoints.sort_by(|a, b| (&a.container, &a.network).cmp(&(&b.container, &b.network)));
         let networks = self.inventory.networks.iter().map(|network| NetworkView {
             name: network.network.name.clone(),
             bridge: network.network.bridge.clone(),
             ifindex: network.ifindex,
-            subnets: network.network.subnets.iter().map(ToString::to_string).collect(),
+            subnets: network
+                .network
+                .subnets
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             foreign_ports: network.foreign_ports.clone(),
         });
         let unprotected = self.inventory.containers.iter().flat_map(|container| {
@@ -60,14 +67,24 @@ impl View<'_> {
         EndpointView {
             container: container.name.clone(),
             id: container.id.clone(),
-            project: compiled.map(|spec| spec.project.clone()).unwrap_or_default(),
-            service: compiled.map(|spec| spec.service.clone()).unwrap_or_default(),
-            network: names.get(&endpoint.network).copied().unwrap_or_default().to_owned(),
+            project: compiled
+                .map(|spec| spec.project.clone())
+                .unwrap_or_default(),
+            service: compiled
+                .map(|spec| spec.service.clone())
+                .unwrap_or_default(),
+            network: names
+                .get(&endpoint.network)
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
             interface: endpoint.interface.clone(),
             ifindex: endpoint.ifindex,
             addresses: endpoint.addresses.clone(),
             mac: endpoint.mac.to_string(),
-            mode: compiled.map(|spec| spec.mode.to_string()).unwrap_or_default(),
+            mode: compiled
+                .map(|spec| spec.mode.to_string())
+                .unwrap_or_default(),
             governed: compiled.is_some_and(|spec| spec.governed),
             state: match (is_ready, compiled) {
                 (true, Some(spec)) => spec.state.name().to_owned(),

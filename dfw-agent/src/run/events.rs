@@ -6,10 +6,10 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use tokio::{io::unix::AsyncFd, sync::watch};
+use tokio::sync::watch;
 
 use super::follow::Rules;
-use crate::{model::View, policy::RuleText, telemetry::events::FlowEvent};
+use crate::{datapath, model::View, policy::RuleText, telemetry::events::FlowEvent};
 
 /// Logs new and denied flows: at debug level, at info level where the deciding rule says `log`. Reads the buffer whatever
 /// the level, or it would fill and be counted as lost.
@@ -18,7 +18,7 @@ pub(super) async fn log(
     views: watch::Receiver<Arc<View>>,
     rules: watch::Receiver<Rules>,
 ) {
-    let mut events = match AsyncFd::new(events) {
+    let mut events = match datapath::readable(events) {
         Ok(events) => events,
         Err(error) => {
             tracing::error!(%error, "flow events cannot be read; everything else goes on");
@@ -69,5 +69,7 @@ fn boot_time() -> SystemTime {
         u64::try_from(uptime.tv_sec).unwrap_or(0),
         u32::try_from(uptime.tv_nsec).unwrap_or(0),
     );
-    SystemTime::now().checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH)
+    SystemTime::now()
+        .checked_sub(since)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }

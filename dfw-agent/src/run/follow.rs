@@ -56,6 +56,8 @@ pub(super) struct Follower {
     pub(super) metrics: Metrics,
     pub(super) published: Published,
     pub(super) halt: Arc<Notify>,
+    /// When the kernel's maps were last read in full.
+    pub(super) reread: Instant,
 }
 
 impl Follower {
@@ -133,13 +135,18 @@ impl Follower {
     /// One pass. Returns when the next one is due by time alone.
     async fn pass<S: Source>(&mut self, source: &S, links: &mut LinkWatcher) -> Option<Instant> {
         let began = Instant::now();
-        let is_periodic = self.published.view.borrow().synced;
-        if is_periodic && let Err(error) = self.reread() {
-            tracing::error!(%error, "the kernel's maps cannot be read");
+        if began.duration_since(self.reread) >= PERIOD {
+            self.reread = began;
+            if let Err(error) = self.reconciler.reread() {
+                tracing::error!(%error, "the kernel's maps cannot be read");
+            }
         }
-        let mut watcher = Watcher { metrics: self.metrics.clone() };
-        let mut pass =
-            self.reconciler.pass(source.snapshot(), links.links(), &mut watcher, began);
+        let mut watcher = Watcher {
+            metrics: self.metrics.clone(),
+        };
+        let mut pass = self
+            .reconciler
+            .pass(source.snapshot(), links.links(), &mut watcher, began);
         for ifindex in &pass.bound {
             links.pin_peer(*ifindex);
         }
@@ -174,11 +181,25 @@ impl Follower {
         if let Some(error) = &view.error
             && before.error.as_ref() != Some(error)
         {
-            tracing::error!(error, "policy not applied; the last good one stays in force");
+            tracing::error!(
+                error,
+                "policy not applied; the last good one stays in force"
+            );
         }
         let known: BTreeSet<_> = before.findings.iter().collect();
-        for finding in view.findings.iter().filter(|finding| !known.contains(finding)) {
-            let crate::model::Finding { subject, label, message, text, code, .. } = finding;
+        for finding in view
+            .findings
+            .iter()
+            .filter(|finding| !known.contains(finding))
+        {
+            let crate::model::Finding {
+                subject,
+                label,
+                message,
+                text,
+                code,
+                ..
+            } = finding;
             match finding.level {
                 crate::model::Level::Error => {
                     tracing::error!(subject, label, text, code, "{message}");
@@ -190,7 +211,9 @@ impl Follower {
         }
         let modes = |view: &View| -> BTreeMap<u32, (String, String)> {
             let endpoints = view.endpoints.iter();
-            endpoints.map(|e| (e.ifindex, (e.mode.clone(), e.state.clone()))).collect()
+            endpoints
+                .map(|e| (e.ifindex, (e.mode.clone(), e.state.clone())))
+                .collect()
         };
         let known = modes(&before);
         for endpoint in &view.endpoints {
@@ -206,10 +229,6 @@ impl Follower {
                 );
             }
         }
-    }
-
-    fn reread(&mut self) -> Result<(), crate::datapath::load::LoadError> {
-        Ok(())
     }
 
     fn sweep(&mut self) {
@@ -252,6 +271,10 @@ impl Observer for Watcher {
 
     fn governed(&mut self, ifindex: u32, after: Duration) {
         self.metrics.observe_attach(after);
-        tracing::debug!(ifindex, milliseconds = after.as_secs_f64() * 1e3, "policy in force");
+        tracing::debug!(
+            ifindex,
+            milliseconds = after.as_secs_f64() * 1e3,
+            "policy in force"
+        );
     }
 }

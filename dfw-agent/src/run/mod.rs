@@ -6,7 +6,7 @@
 mod events;
 mod follow;
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Instant};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -16,7 +16,7 @@ use tokio::{
 
 use self::follow::{Published, Rules};
 use crate::{
-    config::{Config, Origin, Unlabelled},
+    config::{Config, Unlabelled},
     datapath::{
         Datapath,
         load::{Capacities, LoadError},
@@ -63,8 +63,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let halt = Arc::new(Notify::new());
     let (ready, is_ready) = oneshot::channel();
     let (first, held) = datapath.held();
-    let options =
-        Options { unlabelled: mode(config.unlabelled), prefix: config.label_prefix.clone() };
+    let options = Options {
+        unlabelled: mode(config.unlabelled),
+        prefix: config.label_prefix.clone(),
+    };
     let follower = follow::Follower {
         origin: config.origin,
         prefix: config.label_prefix,
@@ -73,16 +75,29 @@ pub fn run(config: Config) -> Result<(), Failure> {
         metrics: metrics.clone(),
         published: Published { view, rules },
         halt: Arc::clone(&halt),
+        reread: Instant::now(),
     };
     let follower = spawn(follower, ready)?;
 
-    let shared = http::Shared { view: views.clone(), metrics, stop: Arc::clone(&stop) };
+    let shared = http::Shared {
+        view: views.clone(),
+        metrics,
+        stop: Arc::clone(&stop),
+    };
     let outcome = runtime.block_on(async {
         if let Ok(Err(failure)) = is_ready.await {
             return Err(failure);
         }
-        tokio::spawn(http::serve(tcp, http::public(shared.clone()), std::future::pending()));
-        tokio::spawn(http::serve(unix, http::commands(shared), std::future::pending()));
+        tokio::spawn(http::serve(
+            tcp,
+            http::public(shared.clone()),
+            std::future::pending(),
+        ));
+        tokio::spawn(http::serve(
+            unix,
+            http::commands(shared),
+            std::future::pending(),
+        ));
         tokio::spawn(events::log(events, views, rule_texts));
         tracing::info!(listen = %config.listen, socket = %config.socket.display(), "ready");
         until_told(&stop).await
@@ -105,13 +120,16 @@ pub fn run(config: Config) -> Result<(), Failure> {
 }
 
 fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Failure::new(
-            ExitCode::Failure,
-            format!("cannot start the runtime: {error}"),
-            "see the limits of processes and descriptors (ulimit -a)",
-        )
-    })
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(
+                ExitCode::Failure,
+                format!("cannot start the runtime: {error}"),
+                "see the limits of processes and descriptors (ulimit -a)",
+            )
+        })
 }
 
 fn spawn(
@@ -120,13 +138,16 @@ fn spawn(
 ) -> Result<thread::JoinHandle<()>, Failure> {
     let runtime = runtime()?;
     let body = move || runtime.block_on(follower.run(ready));
-    thread::Builder::new().name("reconcile".to_owned()).spawn(body).map_err(|error| {
-        Failure::new(
-            ExitCode::Failure,
-            format!("cannot start a thread: {error}"),
-            "see the limits of processes (ulimit -u)",
-        )
-    })
+    thread::Builder::new()
+        .name("reconcile".to_owned())
+        .spawn(body)
+        .map_err(|error| {
+            Failure::new(
+                ExitCode::Failure,
+                format!("cannot start a thread: {error}"),
+                "see the limits of processes (ulimit -u)",
+            )
+        })
 }
 
 async fn until_told(stop: &Notify) -> Result<(), Failure> {
@@ -139,8 +160,10 @@ async fn until_told(stop: &Notify) -> Result<(), Failure> {
             )
         })
     };
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
     let by = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -159,16 +182,30 @@ fn mode(unlabelled: Unlabelled) -> Mode {
 }
 
 fn capacities() -> Capacities {
-    let read = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
-    Capacities { policy: read(TEST_POLICY_ENTRIES), flows: read(TEST_FLOWS) }
+    let read = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text: String| text.parse().ok())
+    };
+    Capacities {
+        policy: read(TEST_POLICY_ENTRIES),
+        flows: read(TEST_FLOWS),
+    }
 }
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        let code =
-            if error.is_capability() { ExitCode::Capability } else { ExitCode::Failure };
+        let code = if error.is_capability() {
+            ExitCode::Capability
+        } else {
+            ExitCode::Failure
+        };
         let message = crate::telemetry::text::chain(&error);
-        Self::new(code, message, "enforcement that was in place stays as it was")
+        Self::new(
+            code,
+            message,
+            "enforcement that was in place stays as it was",
+        )
     }
 }
 
@@ -181,7 +218,11 @@ impl From<ConnectError> for Failure {
             | ConnectError::NotAnEngine { .. }
             | ConnectError::TooOld { .. } => ExitCode::Failure,
         };
-        Self::new(code, error.to_string(), "enforcement that was in place stays as it was")
+        Self::new(
+            code,
+            error.to_string(),
+            "enforcement that was in place stays as it was",
+        )
     }
 }
 
@@ -189,14 +230,5 @@ impl From<InventoryError> for Failure {
     fn from(error: InventoryError) -> Self {
         let hint = "docs/inventory in README.md shows a whole file";
         Self::new(ExitCode::Config, error.to_string(), hint)
-    }
-}
-
-impl Origin {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Docker { .. } => "docker",
-            Self::Inventory { .. } => "inventory",
-        }
     }
 }
