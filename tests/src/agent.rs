@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    NetNs, http,
+    Inventory, NetNs, http,
     http::Metrics,
     process::{self, Daemon},
     scratch::Scratch,
@@ -190,6 +190,22 @@ impl<'host> Agent<'host> {
                 .unwrap_or_default();
             known.len() == endpoints && known.iter().all(|endpoint| endpoint["state"] == "ready")
         })
+    }
+
+    /// Writes the inventory and waits until the agent has taken it over.
+    ///
+    /// # Panics
+    /// When it does not, or says that something failed.
+    #[track_caller]
+    pub fn expect_taken(&self, inventory: &Inventory) -> Value {
+        let listings = |status: &Value| status["resyncs"].as_u64();
+        let before = listings(&self.status());
+        inventory.write();
+        let status = self.expect_status("the inventory is taken over", |status| {
+            listings(status) > before
+        });
+        assert!(status["error"].is_null(), "{status:#}");
+        status
     }
 
     /// Runs another command of `dfw` against it: `ls`, `status`, …

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{Endpoint, scratch::Scratch};
 
-/// An inventory file; each change is on disk at once, as a whole.
+/// An inventory file. Changes are collected, and [`Inventory::write`] puts all of them on disk at once.
 #[derive(Debug)]
 pub struct Inventory {
     scratch: Scratch,
@@ -32,24 +32,16 @@ impl Inventory {
     }
 
     /// Adds or changes an endpoint.
-    ///
-    /// # Panics
-    /// When the file cannot be written.
     pub fn set(&mut self, name: &str, endpoint: &Endpoint, network: &str, labels: &[(&str, &str)]) {
         self.entries.insert(
             name.to_owned(),
             entry(name, &endpoint.veth, network, labels),
         );
-        self.write();
     }
 
     /// Removes an endpoint.
-    ///
-    /// # Panics
-    /// When the file cannot be written.
     pub fn remove(&mut self, name: &str) {
         self.entries.remove(name);
-        self.write();
     }
 
     /// Replaces the file by a text that is right or wrong.
@@ -61,7 +53,7 @@ impl Inventory {
         fs::rename(new, self.path()).expect("both are in one directory");
     }
 
-    /// Writes the file as the values say, after [`Inventory::overwrite`].
+    /// Replaces the file by what the values say.
     ///
     /// # Panics
     /// When it cannot be written.

@@ -148,6 +148,7 @@ fn on_namespaces() {
         inventory.set(workload.name, &endpoint, place.net, &labels);
         endpoints.push((workload.name, endpoint));
     }
+    inventory.write();
     let _listeners: Vec<_> = endpoints
         .iter()
         .map(|(_, endpoint)| endpoint.netns.enter(|| Listener::start(&[80, 81], &[53])))
