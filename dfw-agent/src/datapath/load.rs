@@ -251,7 +251,7 @@ fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
         path: there.to_owned(),
         source,
     })?;
-    if statfs == libc::BPF_FS_MAGIC as i64 {
+    if statfs == libc::BPF_FS_MAGIC {
         Ok(())
     } else {
         Err(LoadError::NotBpffs {
