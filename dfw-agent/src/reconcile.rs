@@ -1,1 +1,353 @@
-//! Level-triggered loop: desired state against what the kernel holds.
+//! Desired state against what the kernel holds. Level-triggered: a pass looks at everything and does what is missing, so
+//! that it does not matter which event caused it or how many were lost. Knows traits only; time is a parameter.
+
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::{Container, Endpoint, Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
+    policy::{Compiled, Compiler, Mode, Options, RuleText},
+};
+
+/// How long a port may be without an identity before `--unlabelled` decides (docs/semantics.md section 9).
+const BIRTH: Duration = Duration::from_secs(2);
+
+/// What a change of policy came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Writes and deletions.
+    pub writes: usize,
+    /// Epoch in force afterwards.
+    pub epoch: u32,
+    /// Endpoints for which there was no room: they stay closed.
+    pub unplaced: Vec<u32>,
+}
+
+/// The kernel, as far as reconciling needs it.
+pub trait Datapath {
+    /// Why something cannot be done; says the remedy.
+    type Error: std::error::Error;
+
+    /// Interfaces with programs of ours.
+    fn attached(&self) -> BTreeSet<(u32, Role)>;
+
+    /// Attaches both programs of a role to an interface, first in their hooks. Attached already is no error.
+    ///
+    /// # Errors
+    /// Also when the interface has gone meanwhile.
+    fn attach(&mut self, ifindex: u32, role: Role) -> Result<(), Self::Error>;
+
+    /// Detaches them.
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    fn detach(&mut self, ifindex: u32, role: Role) -> Result<(), Self::Error>;
+
+    /// ifindexes of the endpoints whose policy is in the kernel.
+    fn endpoints(&self) -> BTreeSet<u32>;
+
+    /// Makes the kernel hold what was compiled.
+    ///
+    /// # Errors
+    /// The last good policy is in force then.
+    fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, Self::Error>;
+
+    /// Reads again what the kernel holds, so that the next [`Datapath::apply`] puts right what others changed.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    fn reread(&mut self) -> Result<(), Self::Error>;
+}
+
+/// Who is told of what metrics count.
+pub trait Observer {
+    /// These endpoints are about to lose their counters.
+    fn retire(&mut self, ifindexes: &[u32]);
+    /// A port got its policy, this long after its link was seen.
+    fn governed(&mut self, ifindex: u32, after: Duration);
+}
+
+/// What a pass found.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// For metrics and commands; the source's own part is not filled in.
+    pub view: View,
+    /// Text of each rule in force.
+    pub rules: BTreeMap<(u32, u16), RuleText>,
+    /// Ports that have their endpoint.
+    pub bound: Vec<u32>,
+    /// Ports of managed bridges that have none.
+    pub unclaimed: Vec<u32>,
+    /// When something changes by time alone: a birth that ends.
+    pub due: Option<Instant>,
+}
+
+/// Compiles and applies, pass by pass.
+pub struct Reconciler<D> {
+    datapath: D,
+    compiler: Compiler,
+    options: Options,
+    /// When the link of each port was first seen, while it has no policy.
+    born: BTreeMap<u32, Instant>,
+    /// Bridges that the last pass knew as managed.
+    bridges: BTreeSet<u32>,
+    /// Whether a pass has gone through.
+    is_settled: bool,
+}
+
+impl<D: Datapath> Reconciler<D> {
+    /// Nothing is done before the first pass.
+    pub fn new(datapath: D, compiler: Compiler, options: Options) -> Self {
+        Self {
+            datapath,
+            compiler,
+            options,
+            born: BTreeMap::new(),
+            bridges: BTreeSet::new(),
+            is_settled: false,
+        }
+    }
+
+    /// The datapath, for what is not reconciling.
+    pub fn datapath(&mut self) -> &mut D {
+        &mut self.datapath
+    }
+
+    /// Reads again what the kernel holds; the next pass puts right what others changed.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn reread(&mut self) -> Result<(), D::Error> {
+        self.datapath.reread()
+    }
+
+    /// A veth became a port of a bridge: closes it at once when the bridge is managed, before anybody knows whose it is.
+    ///
+    /// # Errors
+    /// The programs cannot be attached; the next pass tries again.
+    pub fn appeared(&mut self, ifindex: u32, bridge: u32, now: Instant) -> Result<(), D::Error> {
+        if !self.is_settled || !self.bridges.contains(&bridge) {
+            return Ok(());
+        }
+        self.born.entry(ifindex).or_insert(now);
+        self.datapath.attach(ifindex, Role::Endpoint)
+    }
+
+    /// One pass over everything.
+    pub fn pass(
+        &mut self,
+        snapshot: &Snapshot,
+        links: &Links,
+        observer: &mut dyn Observer,
+        now: Instant,
+    ) -> Pass {
+        let mut inventory = bind(snapshot, links);
+        let mut findings = std::mem::take(&mut inventory.findings);
+        self.bridges = inventory
+            .networks
+            .iter()
+            .map(|network| network.ifindex)
+            .collect();
+        let due = self.grow_up(&mut inventory, links, now);
+        let wanted = wanted(&inventory);
+        // On a running node the policy comes before the programs, or these would cut what they do not know yet. Later
+        // a port is closed first.
+        if self.is_settled {
+            self.attach(&wanted, &mut findings);
+        }
+        let compiled = self.compiler.compile(&inventory, &self.options);
+        findings.extend(compiled.findings.iter().cloned());
+        let before = self.datapath.endpoints();
+        let leaving: Vec<u32> = before
+            .iter()
+            .copied()
+            .filter(|known| !compiled.endpoints.contains_key(known))
+            .collect();
+        if !leaving.is_empty() {
+            observer.retire(&leaving);
+        }
+        let enforcing = self.options.unlabelled == Mode::Enforce;
+        let (applied, error) = match self.datapath.apply(&compiled, enforcing) {
+            Ok(applied) => (applied, None),
+            Err(error) => (Applied::default(), Some(error.to_string())),
+        };
+        findings.extend(
+            applied
+                .unplaced
+                .iter()
+                .map(|ifindex| no_room(&inventory, *ifindex)),
+        );
+        if error.is_none() {
+            if !self.is_settled {
+                self.attach(&wanted, &mut findings);
+            }
+            self.is_settled = true;
+            self.detach(&wanted, links, &mut findings);
+        }
+        let governed = self.datapath.endpoints();
+        for ifindex in governed.difference(&before) {
+            if let Some(born) = self.born.remove(ifindex) {
+                observer.governed(
+                    *ifindex,
+                    now.elapsed().saturating_add(now.duration_since(born)),
+                );
+            }
+        }
+        findings.sort();
+        findings.dedup();
+        let attached = self.datapath.attached();
+        let is_complete = wanted.iter().all(|place| attached.contains(place));
+        let view = view::View {
+            inventory: &inventory,
+            compiled: &compiled,
+            governed: &governed,
+            attached: &attached,
+            findings,
+        };
+        let mut view = view.build();
+        view.unlabelled = self.options.unlabelled.to_string();
+        view.attached = is_complete && error.is_none();
+        view.epoch = applied.epoch;
+        view.error = error;
+        Pass {
+            view,
+            rules: compiled.rules,
+            bound: inventory
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.ifindex)
+                .collect(),
+            unclaimed: inventory
+                .unclaimed
+                .iter()
+                .map(|(ifindex, _)| *ifindex)
+                .collect(),
+            due,
+        }
+    }
+
+    /// A port that nobody claims is closed for [`BIRTH`]; then, on a node that does not enforce, it becomes an endpoint
+    /// without a name. Returns when the next one grows up.
+    fn grow_up(
+        &mut self,
+        inventory: &mut Inventory,
+        links: &Links,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.born
+            .retain(|ifindex, _| links.links.contains_key(ifindex));
+        if self.options.unlabelled == Mode::Enforce {
+            return None;
+        }
+        let mut due = None;
+        for (ifindex, bridge) in &inventory.unclaimed {
+            // What was there before the first pass is older than that.
+            let born = match self.born.get(ifindex) {
+                Some(born) => *born,
+                None if self.is_settled => *self.born.entry(*ifindex).or_insert(now),
+                None => now.checked_sub(BIRTH).unwrap_or(now),
+            };
+            let end = born + BIRTH;
+            if now < end {
+                due = Some(due.map_or(end, |due: Instant| due.min(end)));
+            } else if let Some(link) = links.links.get(ifindex) {
+                inventory.endpoints.push(nameless(link, *bridge));
+            }
+        }
+        due
+    }
+
+    fn attach(&mut self, wanted: &BTreeSet<(u32, Role)>, findings: &mut Vec<Finding>) {
+        let attached = self.datapath.attached();
+        for (ifindex, role) in wanted.difference(&attached) {
+            if let Err(error) = self.datapath.attach(*ifindex, *role) {
+                findings.push(node_error("not-attached", error.to_string()));
+            }
+        }
+    }
+
+    /// A port keeps its programs as long as it exists: without an identity it is closed. A bridge keeps them as long as
+    /// it is managed.
+    fn detach(
+        &mut self,
+        wanted: &BTreeSet<(u32, Role)>,
+        links: &Links,
+        findings: &mut Vec<Finding>,
+    ) {
+        for (ifindex, role) in self.datapath.attached().difference(wanted) {
+            let exists = links.links.contains_key(ifindex);
+            if (*role == Role::Bridge || !exists)
+                && let Err(error) = self.datapath.detach(*ifindex, *role)
+            {
+                findings.push(node_error("not-detached", error.to_string()));
+            }
+        }
+    }
+}
+
+/// Where programs belong: on every port of a managed bridge that may lead to a container, and on the bridge itself unless
+/// it has ports that are no containers, whose traffic the backstop does not know.
+fn wanted(inventory: &Inventory) -> BTreeSet<(u32, Role)> {
+    let endpoints = inventory.endpoints.iter().map(|endpoint| endpoint.ifindex);
+    let unclaimed = inventory.unclaimed.iter().map(|(ifindex, _)| *ifindex);
+    let bridges = inventory
+        .networks
+        .iter()
+        .filter(|network| network.foreign_ports.is_empty())
+        .map(|network| (network.ifindex, Role::Bridge));
+    endpoints
+        .chain(unclaimed)
+        .map(|ifindex| (ifindex, Role::Endpoint))
+        .chain(bridges)
+        .collect()
+}
+
+/// An endpoint of which only the link is known.
+fn nameless(link: &crate::model::Link, bridge: u32) -> Endpoint {
+    let peer = link.peer.as_ref();
+    Endpoint {
+        ifindex: link.ifindex,
+        interface: link.name.clone(),
+        network: bridge,
+        container: Arc::new(Container {
+            id: format!("interface {}", link.ifindex),
+            name: link.name.clone(),
+            running: true,
+            ..Container::default()
+        }),
+        mac: peer.map(|peer| peer.mac).unwrap_or_default(),
+        addresses: peer.map(|peer| peer.addresses.clone()).unwrap_or_default(),
+    }
+}
+
+fn no_room(inventory: &Inventory, ifindex: u32) -> Finding {
+    let endpoint = inventory
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.ifindex == ifindex);
+    let subject = endpoint
+        .map(|endpoint| endpoint.container.display_name())
+        .unwrap_or_default();
+    let message = "the table of endpoints is full: this one stays closed; remove containers or split the node";
+    Finding {
+        subject,
+        ..node_error("endpoints-full", message.to_owned())
+    }
+}
+
+fn node_error(code: &str, message: String) -> Finding {
+    Finding {
+        level: Level::Error,
+        code: code.to_owned(),
+        subject: String::new(),
+        label: String::new(),
+        message,
+        text: String::new(),
+        span: None,
+    }
+}

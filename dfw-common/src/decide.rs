@@ -828,16 +828,13 @@ fn is_adopting(headers: &Headers, settings: &Settings, now: u32) -> bool {
 fn adopt<E: Env>(env: &mut E, case: &Case, headers: &Headers, j: &mut Judgement) -> bool {
     judge(env, case, headers, j);
     if !j.is_clean {
-        let (sides, is_denied, denial) = (j.sides, j.is_denied, j.denial);
-        let is_denied_by_peer = j.is_denied_by_peer;
         turn(j);
         judge(env, case, headers, j);
-        if !j.is_clean {
-            turn(j);
-            (j.sides, j.is_denied, j.denial) = (sides, is_denied, denial);
-            (j.is_denied_by_peer, j.is_clean) = (is_denied_by_peer, false);
-            return false;
-        }
+    }
+    if !j.is_clean {
+        turn(j);
+        judge(env, case, headers, j);
+        return false;
     }
     for side in &mut j.sides {
         if side.epoch != 0 {

@@ -45,7 +45,7 @@ pub(crate) fn arp<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement
             }
             meet(env, case, &j.destination, j.source.identity)
         }
-        Hook::To => from_neighbour(env, case, headers, j, &j.destination),
+        Hook::To => from_neighbour(env, case, headers, &j.source, &j.destination),
     }
 }
 
@@ -118,7 +118,13 @@ pub(crate) fn nd<E: Env, P: Packet>(
             if !is_of_sender {
                 return case.guard(Reason::SpoofedNeighbour);
             }
-            from_neighbour(env, case, headers, j, &target)
+            // A solicitation is about this endpoint, an advertisement is addressed to it.
+            let own = if is_mine(&target, &case.me) {
+                &target
+            } else {
+                &j.destination
+            };
+            from_neighbour(env, case, headers, &j.source, own)
         }
     }
 }
@@ -188,16 +194,15 @@ fn is_mine(class: &Address, me: &Endpoint) -> bool {
     class.kind == kind::ENDPOINT && class.ifindex == me.ifindex
 }
 
-/// What reaches an endpoint from a neighbour that asks for `target` or tells of itself.
+/// What reaches an endpoint from a neighbour that asks for it or tells of itself; `own` is what it calls the endpoint.
 #[inline(always)]
 fn from_neighbour<E: Env>(
     env: &E,
     case: &Case,
     headers: &Headers,
-    j: &Judgement,
-    target: &Address,
+    sender: &Address,
+    own: &Address,
 ) -> Outcome {
-    let sender = &j.source;
     let is_placed = match sender.kind {
         kind::ENDPOINT => case.ingress == sender.ifindex,
         // What is no endpoint's does not come by an endpoint's port, except the question of who has no address yet.
@@ -209,8 +214,8 @@ fn from_neighbour<E: Env>(
     if headers.source.is_unspecified() {
         return Outcome::PASS;
     }
-    let identity = if is_mine(target, &case.me) {
-        target.identity
+    let identity = if is_mine(own, &case.me) {
+        own.identity
     } else {
         IDENTITY_OTHER
     };

@@ -132,10 +132,6 @@ impl Env for Plain {
         has_room
     }
 
-    fn remove_flow(&mut self, key: &FlowKey) {
-        self.flows.remove(key);
-    }
-
     fn next_in_ring(&mut self, base: u32) -> u32 {
         let Some(entry) = self.ring_mut(base) else {
             return 0;
@@ -145,9 +141,16 @@ impl Env for Plain {
         turn as u32
     }
 
-    fn in_ring(&self, position: u32) -> Option<FlowKey> {
-        let entry = self.ring.get(usize::try_from(position).ok()?)?;
-        (entry.key.network != 0).then_some(entry.key)
+    fn held(&mut self, position: u32) -> Option<(u8, &mut Flow)> {
+        let key = self.ring_mut(position)?.key;
+        Some((key.protocol, self.flows.get_mut(&key)?))
+    }
+
+    fn evict(&mut self, position: u32) {
+        if let Some(entry) = self.ring_mut(position) {
+            let key = entry.key;
+            self.flows.remove(&key);
+        }
     }
 
     fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool {

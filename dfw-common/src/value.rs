@@ -243,6 +243,8 @@ pub struct Event {
     pub reason: u8,
     /// The endpoint's policy, to which `rule` belongs.
     pub policy: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 impl Side {

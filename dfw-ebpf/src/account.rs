@@ -111,6 +111,7 @@ fn event(length: u32, headers: &Headers, ifindex: u32, direction: Direction, tal
         verdict: tally.verdict as u8,
         reason: tally.reason as u8,
         policy: endpoint.policy,
+        pad: 0,
     });
     entry.submit(0);
 }

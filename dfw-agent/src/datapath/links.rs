@@ -9,37 +9,28 @@ use std::{
 
 use aya::{Ebpf, programs::ProgramFd};
 
+use crate::model::Role;
+
 use super::{
     load::{LoadError, Pins, classifier, program},
     sys::{self, TcxHook},
 };
 
-/// What is attached to an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// A container's host-side veth: judged.
-    Endpoint,
-    /// A bridge that the engine owns: backstop.
-    Bridge,
+const ROLES: [Role; 2] = [Role::Endpoint, Role::Bridge];
+
+fn name_of(role: Role) -> &'static str {
+    match role {
+        Role::Endpoint => "endpoint",
+        Role::Bridge => "bridge",
+    }
 }
 
-impl Role {
-    const ALL: [Self; 2] = [Self::Endpoint, Self::Bridge];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Endpoint => "endpoint",
-            Self::Bridge => "bridge",
-        }
-    }
-
-    fn program(self, hook: TcxHook) -> &'static str {
-        match (self, hook) {
-            (Self::Endpoint, TcxHook::Ingress) => program::FROM_ENDPOINT,
-            (Self::Endpoint, TcxHook::Egress) => program::TO_ENDPOINT,
-            (Self::Bridge, TcxHook::Ingress) => program::FROM_BRIDGE,
-            (Self::Bridge, TcxHook::Egress) => program::TO_BRIDGE,
-        }
+fn program_of(role: Role, hook: TcxHook) -> &'static str {
+    match (role, hook) {
+        (Role::Endpoint, TcxHook::Ingress) => program::FROM_ENDPOINT,
+        (Role::Endpoint, TcxHook::Egress) => program::TO_ENDPOINT,
+        (Role::Bridge, TcxHook::Ingress) => program::FROM_BRIDGE,
+        (Role::Bridge, TcxHook::Egress) => program::TO_BRIDGE,
     }
 }
 
@@ -60,13 +51,13 @@ impl Place {
             TcxHook::Ingress => "ingress",
             TcxHook::Egress => "egress",
         };
-        format!("{}-{}-{hook}", self.role.name(), self.ifindex)
+        format!("{}-{}-{hook}", name_of(self.role), self.ifindex)
     }
 
     fn parse(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let role = parts.next()?;
-        let role = Role::ALL.into_iter().find(|known| known.name() == role)?;
+        let role = ROLES.into_iter().find(|known| name_of(*known) == role)?;
         let ifindex = parts.next()?.parse().ok()?;
         let hook = match (parts.next()?, parts.next()) {
             ("ingress", None) => TcxHook::Ingress,
@@ -137,7 +128,7 @@ impl LinkSet {
             };
             let link =
                 sys::open_pinned(&entry.path()).map_err(|source| failed("open", place, source))?;
-            let program = &self.programs[place.role.program(place.hook)];
+            let program = &self.programs[program_of(place.role, place.hook)];
             match sys::update_link(link.as_fd(), program.as_fd()) {
                 Ok(()) => {
                     self.held.insert(place, link);
@@ -183,7 +174,7 @@ impl LinkSet {
             if self.held.contains_key(&place) {
                 continue;
             }
-            let program = &self.programs[role.program(hook)];
+            let program = &self.programs[program_of(role, hook)];
             let link = sys::attach_first(program.as_fd(), ifindex, hook)
                 .map_err(|source| failed("attach", place, source))?;
             let path = self.pins.join(place.name());
@@ -240,7 +231,7 @@ mod tests {
 
     #[test]
     fn names_of_pins() {
-        for role in Role::ALL {
+        for role in ROLES {
             for hook in HOOKS {
                 let place = Place {
                     ifindex: 17,

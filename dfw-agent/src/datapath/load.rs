@@ -93,6 +93,24 @@ pub enum LoadError {
         #[source]
         source: aya::maps::MapError,
     },
+    /// A map has no room for the new policy. Nothing was written.
+    #[error(
+        "map {name} is full: the policy needs {needed} entries and there is room for {capacity}; the last good policy stays in force. Use fewer rules, groups instead of many addresses, or split the node"
+    )]
+    Full {
+        /// Which map.
+        name: &'static str,
+        /// Entries that the policy needs.
+        needed: usize,
+        /// Entries there is room for.
+        capacity: usize,
+    },
+    /// The kernel holds something else than was written.
+    #[error("map {name} does not hold what was written: somebody else writes to it")]
+    ReadBack {
+        /// Which map.
+        name: &'static str,
+    },
     /// A bpf(2) command of this crate failed.
     #[error("cannot {action}: {source}")]
     Bpf {
@@ -114,13 +132,15 @@ impl LoadError {
     }
 }
 
-/// Map capacities that differ from the layout's, for tests of what happens when a map is full.
+/// What may differ from one load to the next.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Capacities {
-    /// Policy entries.
-    pub policy: Option<u32>,
-    /// Flows, and positions of the flow ring; a power of two.
+pub struct Options {
+    /// Capacity of the policy map other than the layout's, for tests of what happens when it is full.
+    pub policy_entries: Option<u32>,
+    /// Capacity of the flow table and its ring; a power of two.
     pub flows: Option<u32>,
+    /// The programs log each drop, slowly; [`super::Datapath::traces`] has what they write.
+    pub traces: bool,
 }
 
 /// Where this version of the maps and its links are pinned.
@@ -244,20 +264,23 @@ fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn load(pins: &Pins, capacities: Capacities) -> Result<Ebpf, LoadError> {
+pub fn load(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
     pins.create()?;
     let directory = pins.maps();
     let mut loader = EbpfLoader::new();
     for name in layout::PINNED {
         loader.map_pin_path(name, directory.join(name));
     }
-    if let Some(entries) = capacities.policy {
+    if let Some(entries) = options.policy_entries {
         loader.map_max_entries(layout::POLICY, entries);
     }
-    if let Some(entries) = capacities.flows {
+    if let Some(entries) = options.flows {
         loader.map_max_entries(layout::FLOWS, entries);
         loader.map_max_entries(layout::FLOW_RING, entries);
     }
+    // aya-log-ebpf's name; 0 is nothing, 5 everything.
+    let log_level = if options.traces { 5_u8 } else { 0 };
+    loader.override_global(aya_log::LEVEL, &log_level, true);
     let mut object = loader.load(OBJECT)?;
     for name in program::ALL {
         classifier(&mut object, name)?

@@ -53,6 +53,11 @@ impl Rings {
         fits
     }
 
+    /// Everybody who has a part.
+    pub fn owners(&self) -> impl Iterator<Item = u32> + '_ {
+        self.parts.values().map(|(_, owner)| *owner)
+    }
+
     /// The part of an owner.
     pub fn of(&self, owner: u32) -> Option<Part> {
         self.parts

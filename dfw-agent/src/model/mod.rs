@@ -37,9 +37,11 @@ pub struct Network {
     pub project: Option<String>,
     /// Compose's short name inside the project, e.g. `backend`.
     pub short_name: Option<String>,
-    /// The bridge's interface name.
+    /// The bridge's interface name; empty when the source leaves it to the kernel (inventory): the bridge that its
+    /// attachments' interfaces are ports of.
     pub bridge: String,
-    /// Its subnets of both families, as the engine records them.
+    /// Its subnets of both families, as the engine records them; where the source leaves the bridge to the kernel, these are
+    /// the on-link prefixes of the bridge's own addresses.
     pub subnets: Vec<IpNet>,
 }
 
@@ -170,8 +172,13 @@ pub struct Link {
     pub name: String,
     /// What it is.
     pub kind: LinkKind,
+    /// Whether it is administratively up (IFF_UP). A link that is down passes nothing.
+    pub up: bool,
     /// ifindex of the bridge it is a port of.
     pub bridge: Option<u32>,
+    /// Veths only: ifindex of the other end while that is in this namespace too. Docker makes both ends here and moves one
+    /// away later, so an end that is here and down says nothing yet.
+    pub peer_here: Option<u32>,
     /// Veths only: the other end as first seen, when it is in another namespace.
     pub peer: Option<Peer>,
 }
@@ -221,7 +228,8 @@ pub struct BoundNetwork {
     pub ifindex: u32,
     /// As the engine has it.
     pub network: Network,
-    /// Ports of the bridge that are not veths: NICs, taps, VXLANs. Names, for people.
+    /// Ports of the bridge that lead to no container: NICs, taps, VXLANs, veths whose other end is up in this namespace.
+    /// Names, for people.
     pub foreign_ports: Vec<String>,
 }
 
@@ -240,6 +248,15 @@ pub struct Endpoint {
     pub mac: Mac,
     /// The addresses it is bound to, both families, link-local ones included.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// A container's host-side veth: judged.
+    Endpoint,
+    /// A bridge that the engine owns: backstop.
+    Bridge,
 }
 
 /// Compose's label of the project.

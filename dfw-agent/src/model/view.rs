@@ -146,3 +146,18 @@ pub struct Finding {
     /// Byte range in `text`.
     pub span: Option<(usize, usize)>,
 }
+
+impl Finding {
+    /// A finding about a whole container or the node, not about one label.
+    pub fn new(level: Level, code: &str, subject: &str, message: String) -> Self {
+        Self {
+            level,
+            code: code.to_owned(),
+            subject: subject.to_owned(),
+            label: String::new(),
+            message,
+            text: String::new(),
+            span: None,
+        }
+    }
+}

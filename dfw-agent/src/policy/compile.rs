@@ -19,7 +19,7 @@ use super::{
     intern::{Held, Identities, Interner},
     label::{self, Declared},
     mode::Mode,
-    resolve::Resolved,
+    resolve::{Policy, Resolved},
     standing::{LastGood, Standing, State},
     warn::{self, Present},
 };
@@ -40,7 +40,7 @@ pub struct Options {
 pub struct Compiler {
     interner: Interner,
     last_good: LastGood,
-    outgoing: BTreeMap<u32, Vec<Resolved>>,
+    outgoing: BTreeMap<u32, Policy>,
     held: Held,
 }
 
@@ -99,6 +99,8 @@ pub struct RuleText {
     pub label: String,
     /// Its side.
     pub direction: Direction,
+    /// Each new flow that it decides is logged.
+    pub log: bool,
 }
 
 impl Compiler {
@@ -126,7 +128,7 @@ impl Compiler {
         let mut in_force = self.endpoints(inventory, &standings, options, &mut compiled.endpoints);
         let current = in_force.clone();
         in_force.append(&mut self.outgoing);
-        let index = Index::new(in_force.values().flatten());
+        let index = Index::new(in_force.values().flat_map(|rules| rules.iter()));
         let classes = address::classify(inventory, &standings, &index);
 
         let mut identities = self.interner.identities(&index);
@@ -147,7 +149,7 @@ impl Compiler {
             }
             compiled.rules.extend(
                 (0..)
-                    .zip(rules)
+                    .zip(rules.iter())
                     .map(|(n, rule)| ((*policy, n), rule.text())),
             );
         }
@@ -195,18 +197,21 @@ impl Compiler {
         standings: &BTreeMap<&str, Standing>,
         options: &Options,
         endpoints: &mut BTreeMap<u32, CompiledEndpoint>,
-    ) -> BTreeMap<u32, Vec<Resolved>> {
+    ) -> BTreeMap<u32, Policy> {
+        let nothing = Policy::default();
         let mut policies = BTreeMap::new();
         for endpoint in &inventory.endpoints {
             let standing = standings.get(endpoint.container.id.as_str());
             let mode = standing.map_or(options.unlabelled, |standing| standing.mode);
             let rules = match (standing, mode) {
-                (None, _) | (Some(_), Mode::Off) => &[],
-                (Some(standing), Mode::Audit | Mode::Enforce) => standing.rules.as_slice(),
+                (None, _) | (Some(_), Mode::Off) => &nothing,
+                (Some(standing), Mode::Audit | Mode::Enforce) => &standing.rules,
             };
             let policy = self.interner.policy(rules);
             if policy != 0 {
-                policies.entry(policy).or_insert_with(|| rules.to_vec());
+                policies
+                    .entry(policy)
+                    .or_insert_with(|| Policy::clone(rules));
             }
             let compiled = compiled_endpoint(endpoint, standing, mode, policy, rules);
             endpoints.insert(endpoint.ifindex, compiled);
@@ -368,12 +373,14 @@ impl Resolved {
             text,
             label,
             direction,
+            log,
             ..
         } = self;
         RuleText {
             text: text.clone(),
             label: label.clone(),
             direction: *direction,
+            log: *log,
         }
     }
 }

@@ -9,7 +9,7 @@ use dfw_common::{
 
 use super::{
     index::{Index, Set},
-    resolve::{Resolved, Selector},
+    resolve::{Policy, Selector},
 };
 
 /// The identities that the kernel's maps hold when the agent starts. An address that is still what it was keeps its
@@ -26,7 +26,7 @@ pub struct Held {
 #[derive(Debug)]
 pub(super) struct Interner {
     next: u32,
-    policies: HashMap<Vec<Resolved>, u32>,
+    policies: HashMap<Policy, u32>,
     identities: HashMap<Vec<Selector>, u32>,
 }
 
@@ -49,7 +49,7 @@ impl Interner {
     }
 
     /// Number of a policy; 0 for the empty one, by which nothing is allowed.
-    pub(super) fn policy(&mut self, rules: &[Resolved]) -> u32 {
+    pub(super) fn policy(&mut self, rules: &Policy) -> u32 {
         if rules.is_empty() {
             return 0;
         }
@@ -57,12 +57,12 @@ impl Interner {
             return *id;
         }
         let id = Self::take(&mut self.next);
-        self.policies.insert(rules.to_vec(), id);
+        self.policies.insert(Policy::clone(rules), id);
         id
     }
 
     /// Forgets every policy but these.
-    pub(super) fn retain_policies(&mut self, in_force: &BTreeMap<u32, Vec<Resolved>>) {
+    pub(super) fn retain_policies(&mut self, in_force: &BTreeMap<u32, Policy>) {
         self.policies.retain(|_, id| in_force.contains_key(id));
     }
 

@@ -1,4 +1,4 @@
-//! The rule language of docs/labels: text to [`Rule`]s. Never panics, reads at most [`MAX_LABEL_BYTES`].
+//! The rule language of labels: text to [`Rule`]s. Never panics, reads at most [`MAX_LABEL_BYTES`].
 
 mod peer;
 mod ports;

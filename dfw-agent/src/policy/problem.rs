@@ -16,7 +16,7 @@ pub struct Problem {
     pub span: Range<usize>,
 }
 
-/// What is wrong, and the remedy, in one sentence without a newline. Words are shown by [`shown`].
+/// What is wrong, and the remedy, in one sentence without a newline. Foreign words in it are cut and escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum What {
     /// A key under the prefix that means nothing.

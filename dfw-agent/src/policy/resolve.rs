@@ -1,7 +1,10 @@
 //! Rules in the context of their container: peers become selectors, ports become disjoint ranges, order and spelling no
 //! longer matter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use dfw_common::reason::Direction;
 use ipnet::IpNet;
@@ -76,12 +79,15 @@ pub(super) struct Resolved {
     pub(super) text: String,
 }
 
+/// The rules of a container in canonical order, both directions. Shared: most endpoints have it from one pass to the next.
+pub(super) type Policy = Arc<[Resolved]>;
+
 /// Every rule of a container in canonical order, without those that are there twice.
 pub(super) fn rules(
     declared: &Declared,
     labels: &BTreeMap<String, String>,
     project: Option<&str>,
-) -> Result<Vec<Resolved>, Vec<Finding>> {
+) -> Result<Policy, Vec<Finding>> {
     let mut resolved = Vec::with_capacity(declared.rules.len());
     let mut errors = Vec::new();
     for rule in &declared.rules {
@@ -105,7 +111,7 @@ pub(super) fn rules(
     }
     resolved.sort_unstable();
     resolved.dedup_by(|b, a| a.is_same(b));
-    Ok(resolved)
+    Ok(resolved.into())
 }
 
 /// The selectors of a peer, any of which suffices; none for `any`.

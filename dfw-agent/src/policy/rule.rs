@@ -1,4 +1,4 @@
-//! A rule as written: the grammar of docs/labels as values, and its canonical text.
+//! A rule as written: the label grammar as values, and its canonical text.
 
 use std::fmt;
 

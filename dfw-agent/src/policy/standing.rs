@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{
     label::Declared,
     mode::Mode,
-    resolve::{self, Resolved},
+    resolve::{self, Policy},
 };
 use crate::model::{Container, Finding};
 
@@ -36,7 +36,7 @@ pub(super) struct Standing {
     pub(super) governed: bool,
     pub(super) state: State,
     pub(super) groups: Vec<String>,
-    pub(super) rules: Vec<Resolved>,
+    pub(super) rules: Policy,
 }
 
 /// What was in force by the last labels of a container that were right.
@@ -44,7 +44,7 @@ pub(super) struct Standing {
 struct Good {
     mode: Mode,
     groups: Vec<String>,
-    rules: Vec<Resolved>,
+    rules: Policy,
 }
 
 /// Last good policies by container id.
@@ -81,7 +81,7 @@ impl LastGood {
             let good = Good {
                 mode: standing.mode,
                 groups: standing.groups.clone(),
-                rules: standing.rules.clone(),
+                rules: Policy::clone(&standing.rules),
             };
             self.0.insert(container.id.clone(), good);
         } else {
@@ -100,7 +100,7 @@ impl LastGood {
             governed: true,
             state: State::Error,
             groups: good.map_or_else(|| declared.groups.clone(), |good| good.groups.clone()),
-            rules: good.map_or_else(Vec::new, |good| good.rules.clone()),
+            rules: good.map_or_else(Policy::default, |good| Policy::clone(&good.rules)),
         }
     }
 

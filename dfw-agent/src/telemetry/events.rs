@@ -41,6 +41,8 @@ pub struct FlowEvent {
     pub reason: Reason,
     /// Number of the deciding rule in the judged endpoint's policy.
     pub rule: Option<u16>,
+    /// The judged endpoint's policy.
+    pub policy: u32,
     /// Network on which it was seen; empty when it is not managed (any more).
     pub network: String,
     /// Length of the frame, bytes.
@@ -121,6 +123,7 @@ impl FlowEvent {
             verdict: Verdict::from_u8(raw.u8(offset_of!(Event, verdict)))?,
             reason: Reason::from_u8(raw.u8(offset_of!(Event, reason)))?,
             rule: (rule != PolicyEntry::NO_RULE).then_some(rule),
+            policy: raw.u32(offset_of!(Event, policy)),
             network: names.network().unwrap_or_default().to_owned(),
             length: raw.u32(offset_of!(Event, length)),
         })

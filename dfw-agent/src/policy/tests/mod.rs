@@ -9,6 +9,7 @@ mod node;
 mod oracle;
 mod ports;
 mod properties;
+mod random;
 mod scale;
 mod tricky;
 mod updates;

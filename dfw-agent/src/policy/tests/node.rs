@@ -92,7 +92,7 @@ impl Node {
             interface: format!("veth{ifindex}"),
             network,
             container: Arc::clone(container),
-            mac: Mac([2, 0, 0, 0, 0, ifindex as u8]),
+            mac: Mac::new([2, 0, 0, 0, 0, ifindex as u8]),
             addresses: addresses.iter().map(|address| ip(address)).collect(),
         });
         self.with(container)

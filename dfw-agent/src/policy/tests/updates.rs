@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     node::{Node, container, options},
-    properties::{compare, inventory},
+    properties::compare,
+    random::inventory,
 };
 use crate::policy::{Compiled, Compiler, Held, Mode};
 
@@ -106,6 +107,8 @@ fn the_outgoing_policy_stays_for_one_compilation() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn numbers_keep_their_meaning(first in inventory(), second in inventory()) {
         let mut compiler = Compiler::new(1, Held::default());

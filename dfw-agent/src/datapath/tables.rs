@@ -1,0 +1,547 @@
+//! The maps that policy lives in: what the kernel holds, what it shall hold, and the way from one to the other.
+//!
+//! The order of the writes is what makes a change safe; [`crate::policy::Compiled`] says why.
+
+use std::{
+    borrow::BorrowMut,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{
+        Array, HashMap, IterableMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues,
+        lpm_trie::Key,
+    },
+};
+use dfw_common::{
+    key::{AddressKey, PolicyKey, PrefixKey},
+    maps as layout,
+    value::{Address, Endpoint, PolicyEntry, Prefix, Settings, mode},
+};
+
+use super::{
+    load::LoadError,
+    rings::{Part, Rings},
+};
+use crate::{
+    policy::{Compiled, CompiledEndpoint, Held, Mode},
+    reconcile::Applied,
+};
+
+/// How full the maps are and which slots are taken, for metrics.
+#[derive(Debug, Default)]
+pub struct Occupancy {
+    /// Slot and ifindex of each endpoint.
+    pub slots: Vec<(u32, u32)>,
+    /// Entries of addresses, prefixes and policy.
+    pub addresses: u64,
+    /// See `addresses`.
+    pub prefixes: u64,
+    /// See `addresses`.
+    pub policy: u64,
+}
+
+/// The maps and a copy of what they hold.
+pub struct Tables {
+    settings_map: Array<MapData, Settings>,
+    endpoints_map: Array<MapData, Endpoint>,
+    counters_map: PerCpuArray<MapData, u64>,
+    addresses_map: HashMap<MapData, AddressKey, Address>,
+    prefixes_map: LpmTrie<MapData, PrefixKey, Prefix>,
+    policy_map: HashMap<MapData, PolicyKey, PolicyEntry>,
+    policy_capacity: usize,
+    settings: Settings,
+    /// By slot.
+    endpoints: BTreeMap<u32, Endpoint>,
+    addresses: BTreeMap<AddressKey, Address>,
+    prefixes: BTreeMap<(u32, PrefixKey), Prefix>,
+    policy: BTreeMap<PolicyKey, PolicyEntry>,
+    rings: Rings,
+    occupancy: Arc<Mutex<Occupancy>>,
+}
+
+fn failed(name: &'static str) -> impl Fn(MapError) -> LoadError {
+    move |source| LoadError::Map { name, source }
+}
+
+/// Takes a map out of the object by its name in the layout.
+pub(super) fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
+    let map = object.take_map(name).ok_or(LoadError::Missing(name))?;
+    M::try_from(map).map_err(failed(name))
+}
+
+impl Tables {
+    /// Takes the maps of a loaded object and reads what an earlier agent left in them. `counters` is a second handle on
+    /// the endpoints' counters.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn open(object: &mut Ebpf, counters: PerCpuArray<MapData, u64>) -> Result<Self, LoadError> {
+        let policy_capacity = capacity_of(object, layout::POLICY)? as usize;
+        let rings = Rings::new(capacity_of(object, layout::FLOW_RING)? as u32);
+        let mut tables = Self {
+            settings_map: take(object, layout::SETTINGS)?,
+            endpoints_map: take(object, layout::ENDPOINTS)?,
+            counters_map: counters,
+            addresses_map: take(object, layout::ADDRESSES)?,
+            prefixes_map: take(object, layout::PREFIXES)?,
+            policy_map: take(object, layout::POLICY)?,
+            policy_capacity,
+            settings: Settings::default(),
+            endpoints: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            policy: BTreeMap::new(),
+            rings,
+            occupancy: Arc::default(),
+        };
+        tables.reread()?;
+        Ok(tables)
+    }
+
+    /// Reads everything from the kernel again. What was changed there behind our back differs from what is desired and
+    /// is put right by the next [`Tables::apply`].
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn reread(&mut self) -> Result<(), LoadError> {
+        self.settings = self
+            .settings_map
+            .get(&0, 0)
+            .map_err(failed(layout::SETTINGS))?;
+        self.addresses = contents(&self.addresses_map).map_err(failed(layout::ADDRESSES))?;
+        self.policy = contents(&self.policy_map).map_err(failed(layout::POLICY))?;
+        self.prefixes = self
+            .prefixes_map
+            .iter()
+            .map(|item| item.map(|(key, value)| ((key.prefix_len(), key.data()), value)))
+            .collect::<Result<_, _>>()
+            .map_err(failed(layout::PREFIXES))?;
+        self.endpoints.clear();
+        let owned: Vec<u32> = self.rings.owners().collect();
+        for owner in owned {
+            self.rings.release(owner);
+        }
+        for slot in 0..layout::ENDPOINT_SLOTS {
+            let endpoint = self
+                .endpoints_map
+                .get(&slot, 0)
+                .map_err(failed(layout::ENDPOINTS))?;
+            if endpoint.ifindex == 0 {
+                continue;
+            }
+            let part = Part {
+                base: endpoint.ring_base,
+                size: endpoint.ring_mask.wrapping_add(1),
+            };
+            // An entry that no agent of this version wrote is no endpoint; its slot is written over.
+            if self.rings.restore(endpoint.ifindex, part) {
+                self.endpoints.insert(slot, endpoint);
+            } else {
+                self.put_endpoint(slot, Endpoint::default())?;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What metrics say of the maps.
+    pub fn occupancy(&self) -> Arc<Mutex<Occupancy>> {
+        Arc::clone(&self.occupancy)
+    }
+
+    /// ifindexes of the endpoints that the kernel knows.
+    pub fn endpoints(&self) -> impl Iterator<Item = u32> + '_ {
+        self.endpoints.values().map(|endpoint| endpoint.ifindex)
+    }
+
+    /// The identities that are in the kernel, and a number above each policy and identity there.
+    pub fn held(&self) -> (u32, Held) {
+        let held = Held {
+            addresses: self
+                .addresses
+                .iter()
+                .map(|(key, value)| (*key, value.identity))
+                .collect(),
+            prefixes: self
+                .prefixes
+                .iter()
+                .map(|(key, value)| (*key, value.identity))
+                .collect(),
+        };
+        let used = self
+            .policy
+            .keys()
+            .flat_map(|key| [key.policy, key.identity]);
+        let used = used
+            .chain(held.addresses.values().copied())
+            .chain(held.prefixes.values().copied())
+            .chain(self.endpoints.values().map(|endpoint| endpoint.policy));
+        (used.max().unwrap_or(0).saturating_add(1), held)
+    }
+
+    /// Writes settings; the epoch is kept, or begun.
+    ///
+    /// # Errors
+    /// The map refuses.
+    pub fn set(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), LoadError> {
+        let mut settings = self.settings;
+        change(&mut settings);
+        settings.epoch = settings.epoch.max(1);
+        if settings != self.settings {
+            self.settings_map
+                .set(0, settings, 0)
+                .map_err(failed(layout::SETTINGS))?;
+            self.settings = settings;
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel hold what was compiled. Without a wrong verdict on the way; when it fails half-way, what was in
+    /// force is still in force for everybody whose turn did not come.
+    ///
+    /// # Errors
+    /// [`LoadError::Full`] before anything is written when it would not fit; else what a map refuses, or what it reads
+    /// back differently.
+    pub fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, LoadError> {
+        self.check_room(compiled)?;
+        let mut writes = 0;
+        let (map, held) = (&mut self.policy_map, &mut self.policy);
+        writes += add(map, held, &compiled.policy).map_err(failed(layout::POLICY))?;
+
+        let prefixes = missing(&self.prefixes, &compiled.prefixes);
+        for ((bits, data), value) in prefixes {
+            let key = Key::new(bits, data);
+            self.prefixes_map
+                .insert(&key, value, 0)
+                .map_err(failed(layout::PREFIXES))?;
+            let read = self
+                .prefixes_map
+                .get(&key, 0)
+                .map_err(failed(layout::PREFIXES))?;
+            expect_same(layout::PREFIXES, &read, &value)?;
+            self.prefixes.insert((bits, data), value);
+            writes += 1;
+        }
+        let (map, held) = (&mut self.addresses_map, &mut self.addresses);
+        writes += add(map, held, &compiled.addresses).map_err(failed(layout::ADDRESSES))?;
+        writes += prune(map, held, &compiled.addresses).map_err(failed(layout::ADDRESSES))?;
+        for (bits, data) in surplus(&self.prefixes, &compiled.prefixes) {
+            let key = Key::new(bits, data);
+            gone(self.prefixes_map.remove(&key)).map_err(failed(layout::PREFIXES))?;
+            self.prefixes.remove(&(bits, data));
+            writes += 1;
+        }
+        let (changes, unplaced) = self.place(compiled)?;
+        writes += changes;
+        let next = self
+            .settings
+            .epoch
+            .wrapping_add(u32::from(writes > 0))
+            .max(1);
+        self.set(|settings| {
+            settings.epoch = next;
+            settings.enforcing = u32::from(enforcing);
+        })?;
+        let (map, held) = (&mut self.policy_map, &mut self.policy);
+        writes += prune(map, held, &compiled.policy).map_err(failed(layout::POLICY))?;
+        self.publish();
+        Ok(Applied {
+            writes,
+            epoch: self.settings.epoch,
+            unplaced,
+        })
+    }
+
+    fn check_room(&self, compiled: &Compiled) -> Result<(), LoadError> {
+        let stale = surplus(&self.policy, &compiled.policy).len();
+        let maps = [
+            (
+                layout::POLICY,
+                compiled.policy.len() + stale,
+                self.policy_capacity,
+            ),
+            (
+                layout::ADDRESSES,
+                compiled.addresses.len(),
+                layout::ADDRESSES_MAX as usize,
+            ),
+            (
+                layout::PREFIXES,
+                compiled.prefixes.len(),
+                layout::PREFIXES_MAX as usize,
+            ),
+        ];
+        for (name, needed, capacity) in maps {
+            if needed > capacity {
+                return Err(LoadError::Full {
+                    name,
+                    needed,
+                    capacity,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every endpoint its slot and its part of the flow ring; those that are gone lose theirs first.
+    fn place(&mut self, compiled: &Compiled) -> Result<(usize, Vec<u32>), LoadError> {
+        let mut writes = 0;
+        let gone: Vec<(u32, Endpoint)> = self
+            .endpoints
+            .iter()
+            .filter(|(_, endpoint)| !compiled.endpoints.contains_key(&endpoint.ifindex))
+            .map(|(slot, endpoint)| (*slot, *endpoint))
+            .collect();
+        for (slot, endpoint) in gone {
+            self.put_endpoint(
+                slot,
+                Endpoint {
+                    ifindex: 0,
+                    ..endpoint
+                },
+            )?;
+            self.endpoints.remove(&slot);
+            self.rings.release(endpoint.ifindex);
+            writes += 1;
+        }
+        let mut unplaced = Vec::new();
+        let mut halved = Vec::new();
+        for (ifindex, spec) in &compiled.endpoints {
+            let known = self.slot_of(*ifindex);
+            let Some(slot) = known.or_else(|| self.free_slot(*ifindex)) else {
+                unplaced.push(*ifindex);
+                continue;
+            };
+            let part = match self.rings.of(*ifindex) {
+                Some(part) => part,
+                None => match self.rings.give(*ifindex) {
+                    Some((part, loser)) => {
+                        halved.extend(loser);
+                        part
+                    }
+                    None => {
+                        unplaced.push(*ifindex);
+                        continue;
+                    }
+                },
+            };
+            let endpoint = value(*ifindex, spec, part);
+            if self.endpoints.get(&slot) == Some(&endpoint) {
+                continue;
+            }
+            if known.is_none() {
+                self.zero_counters(slot)?;
+                // Its number last: before that nobody finds it.
+                self.put_endpoint(
+                    slot,
+                    Endpoint {
+                        ifindex: 0,
+                        ..endpoint
+                    },
+                )?;
+            }
+            self.put_endpoint(slot, endpoint)?;
+            self.endpoints.insert(slot, endpoint);
+            writes += 1;
+        }
+        for loser in halved {
+            if let (Some(slot), Some(part)) = (self.slot_of(loser), self.rings.of(loser))
+                && let Some(endpoint) = self.endpoints.get(&slot).copied()
+            {
+                let endpoint = Endpoint {
+                    ring_mask: part.size - 1,
+                    ..endpoint
+                };
+                self.put_endpoint(slot, endpoint)?;
+                self.endpoints.insert(slot, endpoint);
+                writes += 1;
+            }
+        }
+        Ok((writes, unplaced))
+    }
+
+    fn slot_of(&self, ifindex: u32) -> Option<u32> {
+        slots(ifindex).find(|slot| {
+            self.endpoints
+                .get(slot)
+                .is_some_and(|held| held.ifindex == ifindex)
+        })
+    }
+
+    fn free_slot(&self, ifindex: u32) -> Option<u32> {
+        slots(ifindex).find(|slot| !self.endpoints.contains_key(slot))
+    }
+
+    fn put_endpoint(&mut self, slot: u32, endpoint: Endpoint) -> Result<(), LoadError> {
+        self.endpoints_map
+            .set(slot, endpoint, 0)
+            .map_err(failed(layout::ENDPOINTS))?;
+        let read = self
+            .endpoints_map
+            .get(&slot, 0)
+            .map_err(failed(layout::ENDPOINTS))?;
+        expect_same(layout::ENDPOINTS, &read, &endpoint)
+    }
+
+    fn zero_counters(&mut self, slot: u32) -> Result<(), LoadError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| LoadError::Bpf {
+            action: "count the processors".to_owned(),
+            source,
+        })?;
+        let first = layout::endpoint_counter_index(
+            slot,
+            dfw_common::reason::Direction::Ingress,
+            dfw_common::reason::Verdict::Allow,
+        );
+        let next = first + layout::ENDPOINT_COUNTERS_LEN / layout::ENDPOINT_SLOTS;
+        for index in first..next {
+            let zeros = PerCpuValues::try_from(vec![0; cpus]).map_err(|source| LoadError::Bpf {
+                action: "make values for each processor".to_owned(),
+                source,
+            })?;
+            self.counters_map
+                .set(index, zeros, 0)
+                .map_err(failed(layout::ENDPOINT_COUNTERS))?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let mut occupancy = self
+            .occupancy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        occupancy.slots = self
+            .endpoints
+            .iter()
+            .map(|(slot, held)| (*slot, held.ifindex))
+            .collect();
+        occupancy.addresses = self.addresses.len() as u64;
+        occupancy.prefixes = self.prefixes.len() as u64;
+        occupancy.policy = self.policy.len() as u64;
+    }
+}
+
+fn slots(ifindex: u32) -> impl Iterator<Item = u32> {
+    (0..layout::ENDPOINT_PROBES).map(move |probe| layout::endpoint_slot(ifindex, probe))
+}
+
+fn value(ifindex: u32, spec: &CompiledEndpoint, part: Part) -> Endpoint {
+    Endpoint {
+        ifindex,
+        network: spec.network,
+        mode: match spec.mode {
+            Mode::Off => mode::OFF,
+            Mode::Audit => mode::AUDIT,
+            Mode::Enforce => mode::ENFORCE,
+        },
+        policy: spec.policy,
+        ring_base: part.base,
+        ring_mask: part.size - 1,
+        mac: spec.mac,
+    }
+}
+
+/// Entries that a hash or array of the object has room for.
+pub(super) fn capacity_of(object: &Ebpf, name: &'static str) -> Result<u64, LoadError> {
+    let map = object.map(name).ok_or(LoadError::Missing(name))?;
+    capacity(map)
+        .map(|entries| entries as u64)
+        .map_err(failed(name))
+}
+
+fn capacity(map: &aya::maps::Map) -> Result<usize, MapError> {
+    let data = match map {
+        aya::maps::Map::HashMap(data) | aya::maps::Map::Array(data) => data,
+        _ => return Ok(0),
+    };
+    Ok(data.info()?.max_entries() as usize)
+}
+
+fn contents<K: Pod + Ord, V: Pod, T: IterableMap<K, V>>(map: &T) -> Result<BTreeMap<K, V>, MapError>
+where
+    for<'a> &'a T: IntoIterator<Item = Result<(K, V), MapError>>,
+{
+    map.into_iter().collect()
+}
+
+/// Entries that are not there, or there with another value.
+fn missing<K: Copy + Ord, V: Copy + PartialEq>(
+    held: &BTreeMap<K, V>,
+    desired: &BTreeMap<K, V>,
+) -> Vec<(K, V)> {
+    desired
+        .iter()
+        .filter(|(key, value)| held.get(key) != Some(value))
+        .map(|(key, value)| (*key, *value))
+        .collect()
+}
+
+/// Entries that are there and should not be.
+fn surplus<K: Copy + Ord, V>(held: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Vec<K> {
+    held.keys()
+        .filter(|key| !desired.contains_key(key))
+        .copied()
+        .collect()
+}
+
+fn add<T: BorrowMut<MapData>, K: Pod + Ord, V: Pod + PartialEq>(
+    map: &mut HashMap<T, K, V>,
+    held: &mut BTreeMap<K, V>,
+    desired: &BTreeMap<K, V>,
+) -> Result<usize, MapError> {
+    let entries = missing(held, desired);
+    for (key, value) in &entries {
+        map.insert(key, value, 0)?;
+        if map.get(key, 0)? != *value {
+            return Err(MapError::KeyNotFound);
+        }
+        held.insert(*key, *value);
+    }
+    Ok(entries.len())
+}
+
+fn prune<T: BorrowMut<MapData>, K: Pod + Ord, V: Pod>(
+    map: &mut HashMap<T, K, V>,
+    held: &mut BTreeMap<K, V>,
+    desired: &BTreeMap<K, V>,
+) -> Result<usize, MapError> {
+    let entries = surplus(held, desired);
+    for key in &entries {
+        gone(map.remove(key))?;
+        held.remove(key);
+    }
+    Ok(entries.len())
+}
+
+/// A deletion of what is gone already has done its work.
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn expect_same<V: PartialEq>(name: &'static str, read: &V, written: &V) -> Result<(), LoadError> {
+    if read == written {
+        Ok(())
+    } else {
+        Err(LoadError::ReadBack { name })
+    }
+}

@@ -1,0 +1,280 @@
+//! The loop that follows source and links, and reconciles.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::sleep_until,
+};
+
+use crate::{
+    config::Origin,
+    datapath::Datapath,
+    exit::{ExitCode, Failure},
+    model::View,
+    policy::RuleText,
+    reconcile::{Observer, Reconciler},
+    source::{
+        Source,
+        docker::DockerSource,
+        inventory::InventorySource,
+        netlink::{LinkChange, LinkError, LinkWatcher},
+    },
+    telemetry::Metrics,
+};
+
+/// A pass over everything even when nothing seems to have changed: puts right what was lost or tampered with.
+const PERIOD: Duration = Duration::from_secs(30);
+/// Least time between two passes; a burst of events makes one.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How often flows that nobody will miss are removed.
+const SWEEP: Duration = Duration::from_secs(300);
+/// After a netlink error.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Text of each rule in force, by policy and number.
+pub(super) type Rules = Arc<BTreeMap<(u32, u16), RuleText>>;
+
+/// Where a pass is published.
+pub(super) struct Published {
+    pub(super) view: watch::Sender<Arc<View>>,
+    pub(super) rules: watch::Sender<Rules>,
+}
+
+/// Everything that the reconciling thread owns.
+pub(super) struct Follower {
+    pub(super) origin: Origin,
+    pub(super) prefix: String,
+    pub(super) reconciler: Reconciler<Datapath>,
+    /// Nobody was here before: connections that are open are taken in.
+    pub(super) adopts: bool,
+    pub(super) metrics: Metrics,
+    pub(super) published: Published,
+    pub(super) halt: Arc<Notify>,
+    /// When the kernel's maps were last read in full.
+    pub(super) reread: Instant,
+}
+
+impl Follower {
+    /// Says once whether it could start, then follows until it is told to halt.
+    pub(super) async fn run(self, ready: oneshot::Sender<Result<(), Failure>>) {
+        let links = LinkWatcher::open().await.map_err(Failure::from);
+        match (links, self.origin.clone()) {
+            (Err(failure), _) => drop(ready.send(Err(failure))),
+            (Ok(links), Origin::Docker { host }) => {
+                match DockerSource::connect(Some(&host), &self.prefix).await {
+                    Ok(source) => self.follow(source, links, ready).await,
+                    Err(error) => drop(ready.send(Err(error.into()))),
+                }
+            }
+            (Ok(links), Origin::Inventory { file }) => match InventorySource::open(file) {
+                Ok(source) => self.follow(source, links, ready).await,
+                Err(error) => drop(ready.send(Err(error.into()))),
+            },
+        }
+    }
+
+    async fn follow<S: Source>(
+        mut self,
+        mut source: S,
+        mut links: LinkWatcher,
+        ready: oneshot::Sender<Result<(), Failure>>,
+    ) {
+        // Nobody waits for it any more when the process is about to end.
+        let _ = ready.send(Ok(()));
+        let mut due: Option<Instant> = None;
+        let mut last = Instant::now();
+        let mut swept = Instant::now();
+        loop {
+            let wait = async {
+                match due {
+                    Some(due) => sleep_until(due.into()).await,
+                    None => pending().await,
+                }
+            };
+            let soon = last + PAUSE;
+            tokio::select! {
+                biased;
+                () = self.halt.notified() => return,
+                change = links.changed() => match change {
+                    Ok(LinkChange::Appeared { ifindex, bridge, name }) => {
+                        if let Err(error) = self.reconciler.appeared(ifindex, bridge, Instant::now()) {
+                            tracing::warn!(%error, interface = name, "not attached yet");
+                        }
+                        due = earlier(due, soon);
+                    }
+                    Ok(LinkChange::Other | LinkChange::Overrun) => due = earlier(due, soon),
+                    Err(error) => {
+                        self.recover(&mut links, &error).await;
+                        due = earlier(due, soon);
+                    }
+                },
+                () = source.changed() => due = earlier(due, soon),
+                () = wait => {
+                    if source.status().synced {
+                        due = self.pass(&source, &mut links).await;
+                    } else {
+                        due = None;
+                    }
+                    last = Instant::now();
+                    due = earlier(due, last + PERIOD);
+                    if last.duration_since(swept) >= SWEEP {
+                        swept = last;
+                        self.sweep();
+                    }
+                }
+            }
+        }
+    }
+
+    /// One pass. Returns when the next one is due by time alone.
+    async fn pass<S: Source>(&mut self, source: &S, links: &mut LinkWatcher) -> Option<Instant> {
+        let began = Instant::now();
+        if began.duration_since(self.reread) >= PERIOD {
+            self.reread = began;
+            if let Err(error) = self.reconciler.reread() {
+                tracing::error!(%error, "the kernel's maps cannot be read");
+            }
+        }
+        let mut watcher = Watcher {
+            metrics: self.metrics.clone(),
+        };
+        let mut pass = self
+            .reconciler
+            .pass(source.snapshot(), links.links(), &mut watcher, began);
+        for ifindex in &pass.bound {
+            links.pin_peer(*ifindex);
+        }
+        for ifindex in &pass.unclaimed {
+            if let Err(error) = links.refresh_peer(*ifindex).await {
+                tracing::debug!(%error, ifindex, "the other end cannot be read");
+            }
+        }
+        if self.adopts {
+            self.adopts = false;
+            if let Err(error) = self.reconciler.datapath().begin_adoption() {
+                tracing::warn!(%error, "open connections are not taken in");
+            }
+        }
+        let status = source.status();
+        pass.view.source = source.name().to_owned();
+        pass.view.connected = status.connected;
+        pass.view.synced = status.synced;
+        pass.view.resyncs = status.resyncs;
+        pass.view.source_events = status.events;
+        pass.view.findings.extend(source.findings().iter().cloned());
+        self.tell(&pass.view);
+        self.published.rules.send_replace(Arc::new(pass.rules));
+        self.published.view.send_replace(Arc::new(pass.view));
+        self.metrics.observe_reconcile(began.elapsed());
+        pass.due
+    }
+
+    /// Logs what is new since the last pass.
+    fn tell(&self, view: &View) {
+        let before = Arc::clone(&self.published.view.borrow());
+        if let Some(error) = &view.error
+            && before.error.as_ref() != Some(error)
+        {
+            tracing::error!(
+                error,
+                "policy not applied; the last good one stays in force"
+            );
+        }
+        let known: BTreeSet<_> = before.findings.iter().collect();
+        for finding in view
+            .findings
+            .iter()
+            .filter(|finding| !known.contains(finding))
+        {
+            let crate::model::Finding {
+                subject,
+                label,
+                message,
+                text,
+                code,
+                ..
+            } = finding;
+            match finding.level {
+                crate::model::Level::Error => {
+                    tracing::error!(subject, label, text, code, "{message}");
+                }
+                crate::model::Level::Warning => {
+                    tracing::warn!(subject, label, text, code, "{message}");
+                }
+            }
+        }
+        let modes = |view: &View| -> BTreeMap<u32, (String, String)> {
+            let endpoints = view.endpoints.iter();
+            endpoints
+                .map(|e| (e.ifindex, (e.mode.clone(), e.state.clone())))
+                .collect()
+        };
+        let known = modes(&before);
+        for endpoint in &view.endpoints {
+            let now = (endpoint.mode.clone(), endpoint.state.clone());
+            if known.get(&endpoint.ifindex) != Some(&now) {
+                tracing::info!(
+                    endpoint = endpoint.display_name(),
+                    network = endpoint.network,
+                    interface = endpoint.interface,
+                    mode = endpoint.mode,
+                    state = endpoint.state,
+                    "endpoint"
+                );
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        match self.reconciler.datapath().sweep() {
+            Ok(removed) => tracing::debug!(removed, "swept the flow table"),
+            Err(error) => tracing::warn!(%error, "the flow table cannot be swept"),
+        }
+    }
+
+    async fn recover(&self, links: &mut LinkWatcher, error: &LinkError) {
+        tracing::warn!(%error, "links cannot be followed; trying again");
+        tokio::time::sleep(RETRY).await;
+        match LinkWatcher::open().await {
+            Ok(opened) => *links = opened,
+            Err(error) => tracing::warn!(%error, "links cannot be read"),
+        }
+    }
+}
+
+fn earlier(due: Option<Instant>, at: Instant) -> Option<Instant> {
+    Some(due.map_or(at, |due| due.min(at)))
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        let hint = "run dfw in the host's network namespace (docker: --network host)";
+        Self::new(ExitCode::Capability, error.to_string(), hint)
+    }
+}
+
+/// Tells metrics what the reconciler sees.
+struct Watcher {
+    metrics: Metrics,
+}
+
+impl Observer for Watcher {
+    fn retire(&mut self, ifindexes: &[u32]) {
+        self.metrics.retire(ifindexes);
+    }
+
+    fn governed(&mut self, ifindex: u32, after: Duration) {
+        self.metrics.observe_attach(after);
+        tracing::debug!(
+            ifindex,
+            milliseconds = after.as_secs_f64() * 1e3,
+            "policy in force"
+        );
+    }
+}
