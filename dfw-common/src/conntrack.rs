@@ -43,11 +43,9 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
     let asker = match kind {
         Icmp::No => 0,
         Icmp::EchoReply => 1 + u8::from(low),
-        Icmp::EchoRequest
-        | Icmp::Error
-        | Icmp::Neighbour
-        | Icmp::Membership
-        | Icmp::Other => 2 - u8::from(low),
+        Icmp::EchoRequest | Icmp::Error | Icmp::Neighbour | Icmp::Membership | Icmp::Other => {
+            2 - u8::from(low)
+        }
     };
     let key = FlowKey {
         low: if low {

@@ -297,7 +297,7 @@ pub fn decide<E: Env, P: Packet>(
     };
     if case.is_bound
         && headers.ethertype != ethertype::ARP
-        && let Some(outcome) = established(env, place, &me, headers, packet.len())
+        && let Some(outcome) = established(env, place, &me, headers, packet.len(), &mut scratch.key)
     {
         return outcome;
     }
@@ -316,11 +316,13 @@ fn established<E: Env>(
     me: &Endpoint,
     headers: &Headers,
     length: u32,
+    key: &mut FlowKey,
 ) -> Option<Outcome> {
-    let (key, source_is_low) = key_of(headers, me.network);
+    let source_is_low;
+    (*key, source_is_low) = key_of(headers, me.network);
     let settings = env.settings();
     let now = env.now();
-    let flow = env.flow(&key)?;
+    let flow = env.flow(key)?;
     let from_initiator = (flow.initiator_low != 0) == source_is_low;
     let sender = usize::from(!from_initiator);
     let my_end = match place.hook {
@@ -588,8 +590,7 @@ fn related<E: Env, P: Packet>(
                         (flow.ifindex[1], flow.ifindex[0])
                     };
                     // Only an end of the flow reports on it from inside the network.
-                    let is_inside =
-                        from.kind == kind::ENDPOINT && from.network == case.me.network;
+                    let is_inside = from.kind == kind::ENDPOINT && from.network == case.me.network;
                     match case.hook {
                         Hook::From => other == case.me.ifindex,
                         Hook::To => {
