@@ -31,7 +31,7 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
     let (source_port, destination_port) = match kind {
         Icmp::EchoRequest => (headers.source_port, 0),
         Icmp::EchoReply => (0, headers.source_port),
-        Icmp::No | Icmp::Error | Icmp::Neighbour | Icmp::Other => {
+        Icmp::No | Icmp::Error | Icmp::Neighbour | Icmp::Membership | Icmp::Other => {
             (headers.source_port, headers.destination_port)
         }
     };
@@ -43,7 +43,11 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
     let asker = match kind {
         Icmp::No => 0,
         Icmp::EchoReply => 1 + u8::from(low),
-        Icmp::EchoRequest | Icmp::Error | Icmp::Neighbour | Icmp::Other => 2 - u8::from(low),
+        Icmp::EchoRequest
+        | Icmp::Error
+        | Icmp::Neighbour
+        | Icmp::Membership
+        | Icmp::Other => 2 - u8::from(low),
     };
     let key = FlowKey {
         low: if low {
@@ -131,40 +135,42 @@ pub const fn is_expired(flow: &Flow, protocol: u8, now: u32, hz: u32) -> bool {
 pub fn place<E: Env>(env: &mut E, base: u32, mask: u32, key: &FlowKey) -> Option<u32> {
     let (now, hz) = (env.now(), env.settings().hz);
     let turn = env.next_in_ring(base).wrapping_mul(RING_WINDOW);
-    let mut best = None;
-    let mut best_cost = 3;
+    let mut best = base;
+    let mut best_cost = u32::MAX;
     for step in 0..RING_WINDOW {
         let position = base.wrapping_add(turn.wrapping_add(step) & mask);
-        let cost = match env.in_ring(position) {
-            None => 0,
-            Some(holder) => match env.flow(&holder) {
-                Some(flow) if flow.ring == position => {
-                    if is_expired(flow, holder.protocol, now, hz) {
-                        0
-                    } else if flow.state == state::ESTABLISHED {
-                        2
-                    } else {
-                        1
-                    }
+        let cost = match env.held(position) {
+            // A flow that was placed anew elsewhere has left its old key behind.
+            Some((protocol, flow)) if flow.ring == position => {
+                if is_expired(flow, protocol, now, hz) {
+                    cost::EXPIRED
+                } else if flow.state == state::ESTABLISHED {
+                    cost::ESTABLISHED
+                } else {
+                    cost::UNANSWERED
                 }
-                _ => 0,
-            },
+            }
+            _ => cost::FREE,
         };
         if cost < best_cost {
             best_cost = cost;
-            best = Some(position);
+            best = position;
         }
     }
-    let position = best?;
-    if let Some(holder) = env.in_ring(position) {
-        let is_held = matches!(env.flow(&holder), Some(flow) if flow.ring == position);
-        if is_held {
-            env.remove_flow(&holder);
-        }
+    if best_cost != cost::FREE {
+        env.evict(best);
     }
-    if env.put_in_ring(position, key) {
-        Some(position)
+    if env.put_in_ring(best, key) {
+        Some(best)
     } else {
         None
     }
+}
+
+/// What it costs to take a place, cheapest first.
+mod cost {
+    pub(super) const FREE: u32 = 0;
+    pub(super) const EXPIRED: u32 = 1;
+    pub(super) const UNANSWERED: u32 = 2;
+    pub(super) const ESTABLISHED: u32 = 3;
 }

@@ -39,14 +39,15 @@ pub trait Env: Sized {
     /// Writes a flow; false when the table has no room.
     fn insert_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool;
 
-    /// Removes a flow.
-    fn remove_flow(&mut self, key: &FlowKey);
-
     /// The running count of flows that the part of the ring at `base` has placed, and adds one to it.
     fn next_in_ring(&mut self, base: u32) -> u32;
 
-    /// The flow that holds a position of the ring; none when the position was never used or does not exist.
-    fn in_ring(&self, position: u32) -> Option<FlowKey>;
+    /// The flow whose key stands at a position of the ring, and its protocol; none when the position was never used, does
+    /// not exist, or its flow is gone.
+    fn held(&mut self, position: u32) -> Option<(u8, &mut Flow)>;
+
+    /// Removes the flow whose key stands at a position of the ring.
+    fn evict(&mut self, position: u32);
 
     /// Gives a position of the ring to a flow; false when the position does not exist.
     fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool;

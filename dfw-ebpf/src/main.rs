@@ -17,6 +17,7 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
+use aya_log_ebpf::trace;
 use dfw_common::{
     backstop::backstop,
     decide::{Hook, Place, decide},
@@ -71,7 +72,25 @@ fn endpoint(ctx: &TcContext, hook: Hook) -> i32 {
     };
     let outcome = decide(&mut Kernel, &frame, &place, scratch);
     account::endpoint(frame.len(), &place, scratch.headers(), &outcome);
+    if !outcome.pass {
+        log_drop(
+            ctx,
+            skb.ifindex,
+            skb.ingress_ifindex,
+            outcome.own.reason as u8,
+        );
+    }
     if outcome.pass { TCX_NEXT } else { TCX_DROP }
+}
+
+/// Not there at all to the verifier unless the agent was started with `--log-level trace`. A function of its own for its
+/// stack.
+#[inline(never)]
+fn log_drop(ctx: &TcContext, ifindex: u32, ingress: u32, reason: u8) {
+    trace!(
+        ctx,
+        "dropped at interface {}, from interface {}, reason {}", ifindex, ingress, reason
+    );
 }
 
 #[inline(always)]

@@ -155,12 +155,6 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
-    fn remove_flow(&mut self, key: &FlowKey) {
-        // Somebody else may have removed it; either way it is gone.
-        let _ = FLOWS.remove(key);
-    }
-
-    #[inline(always)]
     fn next_in_ring(&mut self, base: u32) -> u32 {
         match FLOW_RING.get_ptr_mut(base) {
             // SAFETY: aligned, inside a map element that lives as long as the map.
@@ -170,12 +164,22 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
-    fn in_ring(&self, position: u32) -> Option<FlowKey> {
+    fn held(&mut self, position: u32) -> Option<(u8, &mut Flow)> {
+        // The key is read where it lies: a copy would cost stack. Another CPU may write it meanwhile; what is found then
+        // is a flow of the same owner, or nothing.
         let entry = FLOW_RING.get(position)?;
-        if entry.key.network == 0 {
-            None
-        } else {
-            Some(entry.key)
+        let key: &FlowKey = &entry.key;
+        let flow = FLOWS.get_ptr_mut(key)?;
+        // SAFETY: as in `flow`.
+        Some((entry.key.protocol, unsafe { &mut *flow }))
+    }
+
+    #[inline(always)]
+    fn evict(&mut self, position: u32) {
+        if let Some(entry) = FLOW_RING.get(position) {
+            // Somebody else may have removed it; either way it is gone.
+            let key: &FlowKey = &entry.key;
+            let _ = FLOWS.remove(key);
         }
     }
 

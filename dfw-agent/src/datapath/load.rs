@@ -132,13 +132,15 @@ impl LoadError {
     }
 }
 
-/// Map capacities that differ from the layout's, for tests of what happens when a map is full.
+/// What may differ from one load to the next.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Capacities {
-    /// Policy entries.
-    pub policy: Option<u32>,
-    /// Flows, and positions of the flow ring; a power of two.
+pub struct Options {
+    /// Capacity of the policy map other than the layout's, for tests of what happens when it is full.
+    pub policy_entries: Option<u32>,
+    /// Capacity of the flow table and its ring; a power of two.
     pub flows: Option<u32>,
+    /// The programs log each drop, slowly; [`super::Datapath::traces`] has what they write.
+    pub traces: bool,
 }
 
 /// Where this version of the maps and its links are pinned.
@@ -249,7 +251,7 @@ fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
         path: there.to_owned(),
         source,
     })?;
-    if statfs == libc::BPF_FS_MAGIC as i64 {
+    if statfs == libc::BPF_FS_MAGIC {
         Ok(())
     } else {
         Err(LoadError::NotBpffs {
@@ -262,20 +264,23 @@ fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn load(pins: &Pins, capacities: Capacities) -> Result<Ebpf, LoadError> {
+pub fn load(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
     pins.create()?;
     let directory = pins.maps();
     let mut loader = EbpfLoader::new();
     for name in layout::PINNED {
         loader.map_pin_path(name, directory.join(name));
     }
-    if let Some(entries) = capacities.policy {
+    if let Some(entries) = options.policy_entries {
         loader.map_max_entries(layout::POLICY, entries);
     }
-    if let Some(entries) = capacities.flows {
+    if let Some(entries) = options.flows {
         loader.map_max_entries(layout::FLOWS, entries);
         loader.map_max_entries(layout::FLOW_RING, entries);
     }
+    // aya-log-ebpf's name; 0 is nothing, 5 everything.
+    let log_level = if options.traces { 5_u8 } else { 0 };
+    loader.override_global(aya_log::LEVEL, &log_level, true);
     let mut object = loader.load(OBJECT)?;
     for name in program::ALL {
         classifier(&mut object, name)?

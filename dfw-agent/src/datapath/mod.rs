@@ -15,6 +15,7 @@ use aya::{
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
+use aya_log::EbpfLogger;
 use dfw_common::maps as layout;
 use tokio::io::unix::AsyncFd;
 
@@ -22,7 +23,7 @@ pub use self::uninstall::{UninstallReport, uninstall};
 use self::{
     figures::Figures,
     links::LinkSet,
-    load::{Capacities, LoadError, Pins, classifier, program},
+    load::{LoadError, Options, Pins, classifier, program},
     tables::{Tables, take},
 };
 use crate::{
@@ -30,6 +31,11 @@ use crate::{
     policy::{Compiled, Held},
     reconcile::{self, Applied},
 };
+
+/// The event buffer.
+pub type Events = RingBuf<MapData>;
+/// What the programs log, on its way to the log.
+pub type Traces = EbpfLogger<&'static dyn log::Log>;
 
 /// How long connections that are older than dfw are taken in (docs/semantics.md section 4).
 const ADOPTION: Duration = Duration::from_secs(60);
@@ -53,11 +59,11 @@ impl Datapath {
     ///
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
-    pub fn open(bpffs: &Path, capacities: Capacities) -> Result<Self, LoadError> {
+    pub fn open(bpffs: &Path, options: Options) -> Result<Self, LoadError> {
         load::preflight(bpffs)?;
         let pins = Pins::new(bpffs);
         let is_first = !pins.exist();
-        let mut object = load::load(&pins, capacities)?;
+        let mut object = load::load(&pins, options)?;
         let hz = measure_hz(classifier(&mut object, program::EMPTY)?)?;
         let capacities = (
             tables::capacity_of(&object, layout::POLICY)?,
@@ -98,8 +104,19 @@ impl Datapath {
     ///
     /// # Errors
     /// It was taken before.
-    pub fn events(&mut self) -> Result<RingBuf<MapData>, LoadError> {
+    pub fn events(&mut self) -> Result<Events, LoadError> {
         take(&mut self.object, layout::EVENTS)
+    }
+
+    /// What the programs log, when they were loaded with [`Options::traces`]: to be flushed when it is readable. Needs a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// The object has no log buffer, or the runtime refuses its descriptor.
+    pub fn traces(&mut self) -> io::Result<AsyncFd<Traces>> {
+        let logger = EbpfLogger::init(&mut self.object).map_err(io::Error::other)?;
+        // SAFETY: the logger owns its map's descriptor and gives the same one until it is dropped.
+        unsafe { AsyncFd::register(logger) }.map_err(io::Error::from)
     }
 
     /// For connections that are older than dfw: from now on they are taken in for a while.
@@ -167,7 +184,7 @@ impl reconcile::Datapath for Datapath {
 ///
 /// # Errors
 /// The runtime refuses the descriptor.
-pub fn readable(events: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+pub fn readable(events: Events) -> io::Result<AsyncFd<Events>> {
     // SAFETY: a ring buffer owns its map's descriptor and gives the same one until it is dropped.
     unsafe { AsyncFd::register(events) }.map_err(io::Error::from)
 }

@@ -5,16 +5,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aya::maps::{MapData, RingBuf};
-use tokio::sync::watch;
+use tokio::{io::unix::AsyncFd, sync::watch};
 
 use super::follow::Rules;
-use crate::{datapath, model::View, policy::RuleText, telemetry::events::FlowEvent};
+use crate::{
+    datapath::{self, Events, Traces},
+    model::View,
+    policy::RuleText,
+    telemetry::events::FlowEvent,
+};
 
 /// Logs new and denied flows: at debug level, at info level where the deciding rule says `log`. Reads the buffer whatever
 /// the level, or it would fill and be counted as lost.
 pub(super) async fn log(
-    events: RingBuf<MapData>,
+    events: Events,
     views: watch::Receiver<Arc<View>>,
     rules: watch::Receiver<Rules>,
 ) {
@@ -50,6 +54,22 @@ pub(super) async fn log(
         }
         drop(guard);
         tokio::task::yield_now().await;
+    }
+}
+
+/// Passes on what the programs themselves log.
+pub(super) async fn trace(mut tracer: AsyncFd<Traces>) {
+    loop {
+        match tracer.readable_mut().await {
+            Ok(mut guard) => {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+            Err(error) => {
+                tracing::error!(%error, "what the programs log cannot be read any more");
+                return;
+            }
+        }
     }
 }
 

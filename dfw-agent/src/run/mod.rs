@@ -19,14 +19,14 @@ use crate::{
     config::{Config, Unlabelled},
     datapath::{
         Datapath,
-        load::{Capacities, LoadError},
+        load::{self, LoadError},
     },
     exit::{ExitCode, Failure},
     model::View,
     policy::{Compiler, Mode, Options},
     reconcile::Reconciler,
     source::{docker::ConnectError, inventory::InventoryError},
-    telemetry::{Metrics, http, listen},
+    telemetry::{Metrics, http, listen, log::Level},
 };
 
 /// Environment variables for tests: smaller maps, to see what happens when one is full.
@@ -46,8 +46,13 @@ pub fn run(config: Config) -> Result<(), Failure> {
         let _entered = runtime.enter();
         listen::bind_unix(&config.socket)?
     };
-    let mut datapath = Datapath::open(&config.bpffs, capacities())?;
+    let traces = config.log_level == Level::Trace;
+    let mut datapath = Datapath::open(&config.bpffs, load_options(traces))?;
     let events = datapath.events()?;
+    let tracer = traces.then(|| {
+        let _entered = runtime.enter();
+        datapath.traces()
+    });
     let is_first = datapath.is_first();
     let figures = datapath.figures();
     tracing::info!(
@@ -99,6 +104,11 @@ pub fn run(config: Config) -> Result<(), Failure> {
             std::future::pending(),
         ));
         tokio::spawn(events::log(events, views, rule_texts));
+        match tracer {
+            Some(Ok(tracer)) => drop(tokio::spawn(events::trace(tracer))),
+            Some(Err(error)) => tracing::warn!(%error, "what the programs log cannot be read"),
+            None => {}
+        }
         tracing::info!(listen = %config.listen, socket = %config.socket.display(), "ready");
         until_told(&stop).await
     });
@@ -181,15 +191,16 @@ fn mode(unlabelled: Unlabelled) -> Mode {
     }
 }
 
-fn capacities() -> Capacities {
+fn load_options(traces: bool) -> load::Options {
     let read = |name| {
         std::env::var(name)
             .ok()
             .and_then(|text: String| text.parse().ok())
     };
-    Capacities {
-        policy: read(TEST_POLICY_ENTRIES),
+    load::Options {
+        policy_entries: read(TEST_POLICY_ENTRIES),
         flows: read(TEST_FLOWS),
+        traces,
     }
 }
 
