@@ -57,7 +57,7 @@ fn labels_of(text: &str, name: &str) -> BTreeSet<String> {
     let samples = text
         .lines()
         .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
-    samples.flat_map(|rest| labels_in(rest)).collect()
+    samples.flat_map(labels_in).collect()
 }
 
 /// The names in `a="1",b="2"} …` or `a,b} …`.
