@@ -24,15 +24,21 @@ pub fn backstop<E: Env, P: Packet>(
         return None;
     }
     let headers = &mut scratch.headers;
-    if let Err(reason) = parse(packet, headers) {
-        return Some(reason);
-    }
-    let class = match hook {
-        // Duplicate address detection and its like: has no address yet that could be answered.
-        Hook::From if headers.source.is_unspecified() => return None,
-        Hook::From => env.classify(network, &headers.source),
-        Hook::To => env.classify(network, &headers.destination),
+    let parsed = parse(packet, headers);
+    let addr = match hook {
+        Hook::From => headers.source,
+        Hook::To => headers.destination,
     };
+    if addr.is_unspecified() {
+        return match (parsed, hook) {
+            (Err(reason), _) => Some(reason),
+            // Duplicate address detection and its like: has no address yet that could be answered.
+            (Ok(()), Hook::From) => None,
+            (Ok(()), Hook::To) => Some(Reason::Unmanaged),
+        };
+    }
+    // A fragment, say, is for the guards of the endpoint whose it is.
+    let class = env.classify(network, &addr);
     let is_managed = class.kind == kind::ENDPOINT && class.network == network;
     let is_group = matches!(hook, Hook::To) && class.kind == kind::GROUP;
     if is_managed || is_group {

@@ -31,7 +31,7 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
     let (source_port, destination_port) = match kind {
         Icmp::EchoRequest => (headers.source_port, 0),
         Icmp::EchoReply => (0, headers.source_port),
-        Icmp::No | Icmp::Error | Icmp::Neighbour | Icmp::Other => {
+        Icmp::No | Icmp::Error | Icmp::Neighbour | Icmp::Membership | Icmp::Other => {
             (headers.source_port, headers.destination_port)
         }
     };
@@ -43,7 +43,11 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
     let asker = match kind {
         Icmp::No => 0,
         Icmp::EchoReply => 1 + u8::from(low),
-        Icmp::EchoRequest | Icmp::Error | Icmp::Neighbour | Icmp::Other => 2 - u8::from(low),
+        Icmp::EchoRequest
+        | Icmp::Error
+        | Icmp::Neighbour
+        | Icmp::Membership
+        | Icmp::Other => 2 - u8::from(low),
     };
     let key = FlowKey {
         low: if low {

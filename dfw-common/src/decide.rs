@@ -132,8 +132,8 @@ pub(crate) struct Case {
     pub(crate) me: Endpoint,
     /// Length of the frame, bytes.
     length: u32,
-    /// The receiver enforces, as far as the sender's hook knows.
-    receiver_enforces: bool,
+    /// The other end is an endpoint of this network that enforces.
+    other_enforces: bool,
     /// The MAC of this hook's endpoint is where it has to be.
     is_bound: bool,
 }
@@ -181,7 +181,7 @@ impl Scratch {
                 ingress: 0,
                 me: nobody,
                 length: 0,
-                receiver_enforces: false,
+                other_enforces: false,
                 is_bound: false,
             },
             headers: Headers::NONE,
@@ -242,7 +242,7 @@ impl Case {
     /// A guard found something: dropped when either end enforces, else counted as audit (section 6).
     #[inline(always)]
     pub(crate) fn guard(&self, reason: Reason) -> Outcome {
-        if self.me.mode == mode::ENFORCE || self.receiver_enforces {
+        if self.me.mode == mode::ENFORCE || self.other_enforces {
             Outcome::deny(reason)
         } else {
             Outcome::counted(true, Verdict::Audit, reason)
@@ -283,7 +283,7 @@ pub fn decide<E: Env, P: Packet>(
         ingress: place.ingress,
         me,
         length: packet.len(),
-        receiver_enforces: false,
+        other_enforces: false,
         is_bound: false,
     };
     let case = &mut scratch.case;
@@ -438,7 +438,7 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
     };
     if let Some(peer) = neighbour_on(env, &case.me, other) {
         j.peer = peer;
-        case.receiver_enforces = matches!(case.hook, Hook::From) && peer.mode == mode::ENFORCE;
+        case.other_enforces = peer.mode == mode::ENFORCE;
     }
     if !case.is_bound {
         return Some(match case.hook {
@@ -453,8 +453,10 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
     if matches!(kind_of, Icmp::Neighbour) {
         return Some(neighbour::nd(env, packet, case, headers, j));
     }
-    if headers.protocol == proto::IGMP {
-        return Some(neighbour::igmp(case, headers));
+    // Sent to anything but a group, it is a packet like any other.
+    let is_membership = headers.protocol == proto::IGMP || matches!(kind_of, Icmp::Membership);
+    if is_membership && j.destination.kind == kind::GROUP {
+        return Some(neighbour::membership(case, headers, j));
     }
     if let Some(reason) = misplaced(env, case, headers, j) {
         return Some(case.guard(reason));
@@ -463,7 +465,8 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
         return Some(group(env, case, headers, j));
     }
     if matches!(kind_of, Icmp::Error) {
-        return Some(related(env, packet, case, headers, quoted, key));
+        let from = &j.source;
+        return Some(related(env, packet, case, headers, from, quoted, key));
     }
     None
 }
@@ -486,16 +489,16 @@ fn misplaced<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> 
         destination,
         ..
     } = j;
+    let answers_dhcp = headers.protocol == proto::UDP
+        && matches!(
+            (headers.source_port, headers.destination_port),
+            (67, 68) | (547, 546)
+        );
     match case.hook {
         Hook::From => {
             if source.kind != kind::ENDPOINT || source.ifindex != me.ifindex {
                 return Some(Reason::SpoofedAddress);
             }
-            let answers_dhcp = headers.protocol == proto::UDP
-                && matches!(
-                    (headers.source_port, headers.destination_port),
-                    (67, 68) | (547, 546)
-                );
             if answers_dhcp {
                 Some(Reason::DhcpAnswer)
             } else {
@@ -508,17 +511,22 @@ fn misplaced<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> 
                 return Some(Reason::WrongAddress);
             }
             let is_placed = match source.kind {
-                // From its own port, or through the bridge it is on (routed, or translated on the way).
-                kind::ENDPOINT => case.ingress == source.ifindex || case.ingress == source.network,
-                // Made here, or translated to an address of the host on the way.
-                kind::HOST => true,
+                // From its own port, or through the bridge it is on (routed, or translated on the way); never back.
+                kind::ENDPOINT => {
+                    source.ifindex != me.ifindex
+                        && (case.ingress == source.ifindex || case.ingress == source.network)
+                }
+                // Made here, or translated to an address of the host on the way; nobody translates what goes to a group.
+                kind::HOST => is_mine || env.endpoint(case.ingress).is_none(),
                 // Not made here, and not by a neighbour that claims it.
                 _ => case.ingress != 0 && env.endpoint(case.ingress).is_none(),
             };
-            if is_placed {
-                None
-            } else {
+            if !is_placed {
                 Some(Reason::SpoofedAddress)
+            } else if answers_dhcp && source.kind == kind::ENDPOINT {
+                Some(Reason::DhcpAnswer)
+            } else {
+                None
             }
         }
     }
@@ -560,6 +568,7 @@ fn related<E: Env, P: Packet>(
     packet: &P,
     case: &Case,
     headers: &Headers,
+    from: &Address,
     inner: &mut Headers,
     key: &mut FlowKey,
 ) -> Outcome {
@@ -578,10 +587,14 @@ fn related<E: Env, P: Packet>(
                     } else {
                         (flow.ifindex[1], flow.ifindex[0])
                     };
+                    // Only an end of the flow reports on it from inside the network.
+                    let is_inside =
+                        from.kind == kind::ENDPOINT && from.network == case.me.network;
                     match case.hook {
-                        Hook::To => receiver == case.me.ifindex,
-                        // Only an end of the flow reports on it from inside the network.
                         Hook::From => other == case.me.ifindex,
+                        Hook::To => {
+                            receiver == case.me.ifindex && (!is_inside || other == from.ifindex)
+                        }
                     }
                 }
                 _ => false,
@@ -647,6 +660,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     (*key, source_is_low) = key_of(headers, case.me.network);
     let mut is_known = false;
     let mut is_new = true;
+    let mut is_adopted = false;
     if let Some(flow) = env.flow(key) {
         let from_initiator = (flow.initiator_low != 0) == source_is_low;
         let ends = ends(case, j, from_initiator);
@@ -663,7 +677,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     if is_known || may_open(headers) {
         judge(env, case, headers, j);
     } else if is_adopting(headers, &settings, now) {
-        adopt(env, case, headers, j);
+        is_adopted = adopt(env, case, headers, j);
     } else {
         return unopened(case, headers);
     }
@@ -682,10 +696,14 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     } else if let Some(flow) = env.flow(key) {
         refresh(flow, case, headers, j, now);
     }
+    let mut own = own_tally(&case.me, &my_side(case, j), j.from_initiator);
+    if is_adopted {
+        own.reason = Reason::Adopted;
+    }
     Outcome {
         pass: true,
         is_new,
-        own: own_tally(&case.me, &my_side(case, j), j.from_initiator),
+        own,
         peer: Tally::NONE,
         peer_ifindex: 0,
         pad: [0; 2],
@@ -738,8 +756,8 @@ fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: 
     }
 }
 
-/// Opens a flow at the expense of its initiator's quota, or of the receiver's where the initiator is no endpoint here.
-/// False when there is no room.
+/// Opens a flow at the expense of its sender's quota, or of the receiver's where the sender is no endpoint here. False when
+/// there is no room.
 #[inline(always)]
 fn open<E: Env>(
     env: &mut E,
@@ -749,7 +767,7 @@ fn open<E: Env>(
     j: &Judgement,
     fresh: &mut Flow,
 ) -> bool {
-    let is_mine = my_end(case.hook, j.from_initiator) == 0 || j.peer.ifindex == 0;
+    let is_mine = matches!(case.hook, Hook::From) || j.peer.ifindex == 0;
     let owner = if is_mine { &case.me } else { &j.peer };
     let now = env.now();
     let Some(position) = env.place(owner, key) else {

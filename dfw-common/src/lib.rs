@@ -5,7 +5,7 @@
 
 #![no_std]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "user"))]
 extern crate std;
 
 pub mod addr;
@@ -22,5 +22,7 @@ pub mod policy;
 pub mod reason;
 pub mod value;
 
+#[cfg(any(test, feature = "user"))]
+pub mod plain;
 #[cfg(feature = "user")]
 mod pod;

@@ -5,6 +5,7 @@ use crate::{
     addr::{Addr, Mac},
     decide::{Case, Hook, Judgement, Outcome},
     env::Env,
+    key::proto,
     packet::{Headers, Packet},
     parse::{ETHERNET, IPV6},
     policy::some_allowed,
@@ -12,17 +13,13 @@ use crate::{
     value::{Address, Endpoint, IDENTITY_OTHER, kind, mode},
 };
 
-/// ICMPv6 types (RFC 4861, RFC 2710, RFC 3810).
+/// ICMPv6 types (RFC 4861, RFC 2710).
 mod kind6 {
     pub(super) const LISTENER_QUERY: u16 = 130;
-    pub(super) const LISTENER_REPORT: u16 = 131;
-    pub(super) const LISTENER_DONE: u16 = 132;
     pub(super) const ROUTER_SOLICITATION: u16 = 133;
     pub(super) const ROUTER_ADVERTISEMENT: u16 = 134;
     pub(super) const NEIGHBOUR_SOLICITATION: u16 = 135;
-    pub(super) const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
     pub(super) const REDIRECT: u16 = 137;
-    pub(super) const LISTENER_REPORT_V2: u16 = 143;
 }
 
 /// IGMP membership query (RFC 3376 section 4.1).
@@ -37,8 +34,13 @@ const OPTIONS: usize = 4;
 pub(crate) fn arp<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Outcome {
     match case.hook {
         Hook::From => {
-            // An unspecified sender asks whether an address is free (RFC 5227).
-            if !headers.source.is_unspecified() && !is_mine(&j.source, &case.me) {
+            // An unspecified sender asks whether its own address is free (RFC 5227).
+            let claimed = if headers.source.is_unspecified() {
+                &j.destination
+            } else {
+                &j.source
+            };
+            if !is_mine(claimed, &case.me) {
                 return case.guard(Reason::SpoofedNeighbour);
             }
             meet(env, case, &j.destination, j.source.identity)
@@ -47,18 +49,26 @@ pub(crate) fn arp<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement
     }
 }
 
-/// Judges an IGMP message.
+/// Judges an IGMP or MLD message to a group: reports go to the bridge, queries come from the host.
 #[inline(always)]
-pub(crate) fn igmp(case: &Case, headers: &Headers) -> Outcome {
-    let is_query = headers.destination_port == IGMP_QUERY;
+pub(crate) fn membership(case: &Case, headers: &Headers, j: &Judgement) -> Outcome {
+    let query = if headers.protocol == proto::IGMP {
+        IGMP_QUERY
+    } else {
+        kind6::LISTENER_QUERY
+    };
     match case.hook {
-        Hook::From if is_query => case.guard(Reason::GroupMembership),
+        Hook::From if headers.destination_port == query => case.guard(Reason::GroupMembership),
+        // Reports are sent before there is an address, too (RFC 3376 section 4.2.13, RFC 3590).
+        Hook::From if !headers.source.is_unspecified() && !is_mine(&j.source, &case.me) => {
+            case.guard(Reason::SpoofedAddress)
+        }
         Hook::To if !case.is_from_host() => case.soft(Reason::GroupMembership),
         Hook::From | Hook::To => Outcome::PASS,
     }
 }
 
-/// Judges ND and multicast listener discovery.
+/// Judges a neighbour discovery message.
 #[inline(always)]
 pub(crate) fn nd<E: Env, P: Packet>(
     env: &E,
@@ -67,39 +77,21 @@ pub(crate) fn nd<E: Env, P: Packet>(
     headers: &Headers,
     j: &Judgement,
 ) -> Outcome {
-    match headers.destination_port {
-        kind6::LISTENER_QUERY
-        | kind6::LISTENER_REPORT
-        | kind6::LISTENER_DONE
-        | kind6::LISTENER_REPORT_V2 => {
-            let is_query = headers.destination_port == kind6::LISTENER_QUERY;
-            return match case.hook {
-                Hook::From if is_query => case.guard(Reason::GroupMembership),
-                Hook::To if !case.is_from_host() => case.soft(Reason::GroupMembership),
-                Hook::From | Hook::To => Outcome::PASS,
-            };
-        }
-        kind6::ROUTER_ADVERTISEMENT | kind6::REDIRECT => {
-            return match case.hook {
-                Hook::To if case.is_from_host() => Outcome::PASS,
-                Hook::From | Hook::To => case.guard(Reason::RouterAdvertisement),
-            };
-        }
-        kind6::ROUTER_SOLICITATION => {
-            return match case.hook {
-                Hook::From => Outcome::PASS,
-                Hook::To if case.is_from_host() => Outcome::PASS,
-                Hook::To => case.soft(Reason::Neighbour),
-            };
-        }
-        kind6::NEIGHBOUR_SOLICITATION | kind6::NEIGHBOUR_ADVERTISEMENT => {}
-        _ => return case.guard(Reason::Malformed),
+    let message = headers.destination_port;
+    if matches!(message, kind6::ROUTER_ADVERTISEMENT | kind6::REDIRECT) {
+        return match case.hook {
+            Hook::To if case.is_from_host() => Outcome::PASS,
+            Hook::From | Hook::To => case.guard(Reason::RouterAdvertisement),
+        };
     }
     // RFC 4861 section 7.1: hop limit 255, code 0; RFC 6980: no extension headers.
     if headers.hops != 255 || headers.flags != 0 || headers.extended {
         return case.guard(Reason::SpoofedNeighbour);
     }
-    let is_solicitation = headers.destination_port == kind6::NEIGHBOUR_SOLICITATION;
+    if message == kind6::ROUTER_SOLICITATION {
+        return router_solicitation(packet, case, headers, j);
+    }
+    let is_solicitation = message == kind6::NEIGHBOUR_SOLICITATION;
     let Some(target) = target(packet) else {
         return case.guard(Reason::Malformed);
     };
@@ -108,20 +100,23 @@ pub(crate) fn nd<E: Env, P: Packet>(
         Hook::From => {
             // Duplicate address detection has no source yet; like an advertisement it is about its own address only.
             let is_detection = headers.source.is_unspecified() && is_solicitation;
-            let is_own =
-                is_detection || (is_mine(&j.source, &case.me) && names_only(packet, &case.me.mac));
+            let is_own = is_detection || is_own(packet, case, j, ND + 24);
             let about_itself = is_detection || !is_solicitation;
             if !is_own || (about_itself && !is_mine(&target, &case.me)) {
                 return case.guard(Reason::SpoofedNeighbour);
             }
-            if about_itself {
-                return Outcome::PASS;
+            let sent = sent(env, case, &j.destination, j.source.identity);
+            if about_itself || !sent.pass {
+                return sent;
             }
             meet(env, case, &target, j.source.identity)
         }
         Hook::To => {
-            if headers.source.is_unspecified() {
-                return Outcome::PASS;
+            let is_of_sender = is_solicitation
+                || j.source.kind != kind::ENDPOINT
+                || (target.kind == kind::ENDPOINT && target.ifindex == j.source.ifindex);
+            if !is_of_sender {
+                return case.guard(Reason::SpoofedNeighbour);
             }
             // A solicitation is about this endpoint, an advertisement is addressed to it.
             let own = if is_mine(&target, &case.me) {
@@ -134,6 +129,35 @@ pub(crate) fn nd<E: Env, P: Packet>(
     }
 }
 
+/// A router solicitation teaches the router its sender's MAC (RFC 4861 section 6.2.6), hence its content is bound too.
+#[inline(always)]
+fn router_solicitation<P: Packet>(
+    packet: &P,
+    case: &Case,
+    headers: &Headers,
+    j: &Judgement,
+) -> Outcome {
+    match case.hook {
+        Hook::From => {
+            let is_own = headers.source.is_unspecified() || is_own(packet, case, j, ND + 8);
+            let is_to_router = matches!(j.destination.kind, kind::GROUP | kind::HOST);
+            if is_own && is_to_router {
+                Outcome::PASS
+            } else {
+                case.guard(Reason::SpoofedNeighbour)
+            }
+        }
+        Hook::To if case.is_from_host() => Outcome::PASS,
+        Hook::To => case.soft(Reason::Neighbour),
+    }
+}
+
+/// Whether a message is from the endpoint's address and names its MAC alone; `options` is where its options start.
+#[inline(always)]
+fn is_own<P: Packet>(packet: &P, case: &Case, j: &Judgement, options: usize) -> bool {
+    is_mine(&j.source, &case.me) && names_only(packet, options, &case.me.mac)
+}
+
 /// The target address of a solicitation or advertisement.
 #[inline(always)]
 fn target<P: Packet>(packet: &P) -> Option<Addr> {
@@ -144,8 +168,8 @@ fn target<P: Packet>(packet: &P) -> Option<Addr> {
 
 /// Whether every option of an ND message that can be read names this MAC.
 #[inline(never)]
-fn names_only<P: Packet>(packet: &P, mac: &Mac) -> bool {
-    let mut offset = ND + 24;
+fn names_only<P: Packet>(packet: &P, start: usize, mac: &Mac) -> bool {
+    let mut offset = start;
     for _ in 0..OPTIONS {
         if offset as u32 >= packet.len() {
             return true;
@@ -170,7 +194,7 @@ fn is_mine(class: &Address, me: &Endpoint) -> bool {
     class.kind == kind::ENDPOINT && class.ifindex == me.ifindex
 }
 
-/// What reaches an endpoint from a neighbour that asks for it or tells of itself.
+/// What reaches an endpoint from a neighbour that asks for it or tells of itself; `own` is what it calls the endpoint.
 #[inline(always)]
 fn from_neighbour<E: Env>(
     env: &E,
@@ -179,11 +203,16 @@ fn from_neighbour<E: Env>(
     sender: &Address,
     own: &Address,
 ) -> Outcome {
-    if sender.kind == kind::HOST || headers.source.is_unspecified() {
-        return Outcome::PASS;
-    }
-    if sender.kind == kind::ENDPOINT && case.ingress != sender.ifindex {
+    let is_placed = match sender.kind {
+        kind::ENDPOINT => case.ingress == sender.ifindex,
+        // What is no endpoint's does not come by an endpoint's port, except the question of who has no address yet.
+        _ => headers.source.is_unspecified() || env.endpoint(case.ingress).is_none(),
+    };
+    if !is_placed {
         return case.guard(Reason::SpoofedNeighbour);
+    }
+    if headers.source.is_unspecified() {
+        return Outcome::PASS;
     }
     let identity = if is_mine(own, &case.me) {
         own.identity
@@ -191,6 +220,26 @@ fn from_neighbour<E: Env>(
         IDENTITY_OTHER
     };
     meet(env, case, sender, identity)
+}
+
+/// Whether an endpoint may send a message of the link there: what routers pass on must be allowed by some rule, or it
+/// would be a way out.
+#[inline(always)]
+fn sent<E: Env>(env: &E, case: &Case, destination: &Address, mine: u32) -> Outcome {
+    let (me, who) = (&case.me, destination.identity);
+    match destination.kind {
+        kind::GROUP => Outcome::PASS,
+        kind::WORLD if me.mode == mode::ENFORCE => {
+            if some_allowed(env, me.policy, who, Direction::Egress)
+                || some_allowed(env, me.policy, who, Direction::Ingress)
+            {
+                Outcome::PASS
+            } else {
+                Outcome::deny(Reason::Neighbour)
+            }
+        }
+        _ => meet(env, case, destination, mine),
+    }
 }
 
 /// Whether the endpoint may see, or be seen by, this neighbour.

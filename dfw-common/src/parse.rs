@@ -1,6 +1,6 @@
 //! Bytes to [`Headers`]: Ethernet, ARP, IPv4 with options, IPv6 with extension headers, and the start of the upper layer.
 //!
-//! What cannot be parsed is an error with its reason, never a guess.
+//! What cannot be parsed is an error with its reason, never a guess; the addresses are told where they could be read.
 
 use crate::{
     addr::{Addr, Mac},
@@ -100,6 +100,8 @@ fn ipv4<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
     if end < (ETHERNET + length) as u32 {
         return Err(Reason::Malformed);
     }
+    headers.source = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
+    headers.destination = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
     // More-fragments or an offset; only the first fragment has ports, and none is needed to know that it is one.
     if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
         return Err(Reason::Fragment);
@@ -107,8 +109,6 @@ fn ipv4<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
     if length > IPV4 {
         options(packet, length)?;
     }
-    headers.source = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
-    headers.destination = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
     headers.protocol = ip[9];
     headers.hops = ip[8];
     headers.upper = (ETHERNET + length) as u16;
@@ -151,12 +151,14 @@ fn ipv6<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
         return Err(Reason::Malformed);
     }
     let word = |i: usize| u32::from_ne_bytes([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]);
-    headers.source = Addr::v6([word(8), word(12), word(16), word(20)]);
-    headers.destination = Addr::v6([word(24), word(28), word(32), word(36)]);
+    let source = Addr::v6([word(8), word(12), word(16), word(20)]);
+    let destination = Addr::v6([word(24), word(28), word(32), word(36)]);
     // A v4-mapped address on the wire would be taken for IPv4 (RFC 4942 section 2.2).
-    if headers.source.is_v4() || headers.destination.is_v4() {
+    if source.is_v4() || destination.is_v4() {
         return Err(Reason::Malformed);
     }
+    headers.source = source;
+    headers.destination = destination;
     headers.hops = ip[7];
     let end = end_of(
         packet,
@@ -236,7 +238,11 @@ fn extensions<P: Packet>(packet: &P, headers: &mut Headers, first: u8) -> Result
 #[inline(always)]
 fn upper<P: Packet>(packet: &P, headers: &mut Headers, end: u32) -> Result<(), Reason> {
     let offset = usize::from(headers.upper);
+    let is_v4 = headers.ethertype == ethertype::IPV4;
     let need = match headers.protocol {
+        // Each family has its own; in the other one they would be taken for what they are not.
+        proto::ICMP | proto::IGMP if !is_v4 => return Err(Reason::Malformed),
+        proto::ICMP6 if is_v4 => return Err(Reason::Malformed),
         proto::TCP => 20,
         proto::UDP | proto::ICMP | proto::ICMP6 | proto::IGMP => 8,
         proto::SCTP => 12,
@@ -301,8 +307,10 @@ pub enum Icmp {
     EchoReply,
     /// Reports on the packet it quotes.
     Error,
-    /// Neighbour discovery and multicast listener discovery (ICMPv6 130 to 137, 143).
+    /// Neighbour discovery (ICMPv6 133 to 137).
     Neighbour,
+    /// Multicast listener discovery (ICMPv6 130 to 132, 143).
+    Membership,
     /// Any other type: a message of its own.
     Other,
 }
@@ -314,7 +322,8 @@ pub fn icmp(headers: &Headers) -> Icmp {
         (proto::ICMP, 8) | (proto::ICMP6, 128) => Icmp::EchoRequest,
         (proto::ICMP, 0) | (proto::ICMP6, 129) => Icmp::EchoReply,
         (proto::ICMP, 3 | 4 | 11 | 12) | (proto::ICMP6, 1..=4) => Icmp::Error,
-        (proto::ICMP6, 130..=137 | 143) => Icmp::Neighbour,
+        (proto::ICMP6, 133..=137) => Icmp::Neighbour,
+        (proto::ICMP6, 130..=132 | 143) => Icmp::Membership,
         (proto::ICMP | proto::ICMP6, _) => Icmp::Other,
         _ => Icmp::No,
     }

@@ -248,10 +248,11 @@ pub struct Event {
 }
 
 impl Side {
-    /// Whether this side was judged under `epoch`.
+    /// Whether this side was judged under `epoch`. Never before the agent has written the settings: a side that was not
+    /// judged would look as if it had been.
     #[inline(always)]
     pub const fn is_current(&self, epoch: u32) -> bool {
-        self.epoch == epoch
+        self.epoch == epoch && epoch != 0
     }
 
     /// A side that was judged.

@@ -6,6 +6,7 @@ use dfw_common::{
     decide::{self, Scratch},
     key::{AddressKey, FlowKey},
     policy::{self, Question},
+    reason::Reason,
     value::Address,
 };
 
@@ -16,7 +17,7 @@ use crate::maps::Kernel;
 #[inline(never)]
 pub(crate) extern "C" fn dfw_ask(question: *const Question) -> u32 {
     if question.is_null() {
-        return 0;
+        return Reason::Internal as u32;
     }
     // SAFETY: not null, and the verifier has checked that every caller passes a whole `Question`.
     let ruling = policy::ask(&Kernel, unsafe { &*question });

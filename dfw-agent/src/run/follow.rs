@@ -141,6 +141,13 @@ impl Follower {
                 tracing::error!(%error, "the kernel's maps cannot be read");
             }
         }
+        // Before any program is attached: the first packet of an open connection must find the window open.
+        if self.adopts {
+            self.adopts = false;
+            if let Err(error) = self.reconciler.datapath().begin_adoption() {
+                tracing::warn!(%error, "open connections are not taken in");
+            }
+        }
         let mut watcher = Watcher {
             metrics: self.metrics.clone(),
         };
@@ -153,12 +160,6 @@ impl Follower {
         for ifindex in &pass.unclaimed {
             if let Err(error) = links.refresh_peer(*ifindex).await {
                 tracing::debug!(%error, ifindex, "the other end cannot be read");
-            }
-        }
-        if self.adopts {
-            self.adopts = false;
-            if let Err(error) = self.reconciler.datapath().begin_adoption() {
-                tracing::warn!(%error, "open connections are not taken in");
             }
         }
         let status = source.status();
