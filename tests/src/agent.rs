@@ -107,6 +107,17 @@ impl<'host> Agent<'host> {
         self.daemon.take().expect("the agent runs").stop()
     }
 
+    /// Waits until it has ended by itself, successfully.
+    ///
+    /// # Panics
+    /// When it does not run, goes on, or fails.
+    #[track_caller]
+    pub fn expect_ended(&mut self) {
+        let mut daemon = self.daemon.take().expect("the agent runs");
+        let status = wait::expect("dfw ends", PATIENCE, || daemon.ended());
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+
     /// Its process id.
     ///
     /// # Panics
@@ -227,7 +238,8 @@ impl<'host> Agent<'host> {
     /// Runs `dfw uninstall` on its state.
     pub fn uninstall(&self) -> Output {
         let mut command = self.netns.command(&binary());
-        process::output(command.arg("uninstall").arg("--bpffs").arg(&self.bpffs))
+        command.arg("uninstall").arg("--bpffs").arg(&self.bpffs);
+        process::output(command.arg("--socket").arg(self.socket()))
     }
 }
 
