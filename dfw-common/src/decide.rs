@@ -132,7 +132,7 @@ pub(crate) struct Case {
     pub(crate) me: Endpoint,
     /// Length of the frame, bytes.
     length: u32,
-    /// The other end is an endpoint of this network that enforces.
+    /// The other end is an endpoint that enforces.
     other_enforces: bool,
     /// The MAC of this hook's endpoint is where it has to be.
     is_bound: bool,
@@ -438,9 +438,15 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
         Hook::From => &j.destination,
         Hook::To => &j.source,
     };
-    if let Some(peer) = neighbour_on(env, &case.me, other) {
-        j.peer = peer;
-        case.other_enforces = peer.mode == mode::ENFORCE;
+    if other.kind == kind::ENDPOINT
+        && other.ifindex != case.me.ifindex
+        && let Some(found) = env.endpoint(other.ifindex)
+    {
+        // A guard protects an endpoint of another network too; a flow's other end is only one of this network.
+        case.other_enforces = found.mode == mode::ENFORCE;
+        if other.network == case.me.network {
+            j.peer = found;
+        }
     }
     if !case.is_bound {
         return Some(match case.hook {
@@ -471,15 +477,6 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
         return Some(related(env, packet, case, headers, from, quoted, key));
     }
     None
-}
-
-/// The endpoint behind an address class, if it is on the same network as `me`.
-#[inline(always)]
-fn neighbour_on<E: Env>(env: &E, me: &Endpoint, class: &Address) -> Option<Endpoint> {
-    if class.kind != kind::ENDPOINT || class.network != me.network || class.ifindex == me.ifindex {
-        return None;
-    }
-    env.endpoint(class.ifindex)
 }
 
 /// Whether an address does not belong where it is seen (section 6).
