@@ -129,6 +129,17 @@ impl Namespace {
         namespace
     }
 
+    /// Takes over one that an earlier process made.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[track_caller]
+    pub fn adopt(name: &str) -> Self {
+        let netns = NetNs::open(Path::new("/run/netns").join(name));
+        let name = name.to_owned();
+        Self { name, netns }
+    }
+
     /// Its name for `ip`.
     pub fn name(&self) -> &str {
         &self.name

@@ -12,11 +12,13 @@ use rustix::mount::{MountFlags, UnmountFlags};
 /// A name that no other test uses: `dfwt-PID-NUMBER`.
 pub fn name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "dfwt-{}-{}",
-        process::id(),
-        NUMBER.fetch_add(1, Ordering::Relaxed)
-    )
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{}{number}", prefix(process::id()))
+}
+
+/// How all names begin that a process gives.
+pub fn prefix(pid: u32) -> String {
+    format!("dfwt-{pid}-")
 }
 
 /// A directory of one test's own. Dropped, everything that is mounted inside is unmounted and the directory removed.
@@ -34,6 +36,11 @@ impl Scratch {
     pub fn new() -> Self {
         let path = env::temp_dir().join(name());
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { path }
+    }
+
+    /// Takes over one that an earlier process made.
+    pub fn adopt(path: PathBuf) -> Self {
         Self { path }
     }
 

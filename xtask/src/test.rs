@@ -83,8 +83,8 @@ fn runner(packages: &[&str], filters: &[String]) -> Command {
     }
 }
 
-/// Why the tests on namespaces and engines cannot run here.
-fn hindrance() -> Option<String> {
+/// Why the tests on namespaces and engines, and the demo, cannot run here.
+pub(crate) fn hindrance() -> Option<String> {
     if !setup::is_root() {
         return Some("root is needed for network namespaces, BPF programs and dockerd".to_owned());
     }
