@@ -25,7 +25,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Everything of every demo that does not run any more.
-pub fn run(screen: &Screen) -> ExitCode {
+pub(crate) fn run(screen: &Screen) -> ExitCode {
     let records = entries(Path::new(DIRECTORY));
     if records.is_empty() {
         screen.say("No demo left anything.");

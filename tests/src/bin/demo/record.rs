@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 use crate::stage::Stage;
 
 /// Only root writes there: what a record says is killed and removed.
-pub const DIRECTORY: &str = "/run/dfw-demo";
+pub(crate) const DIRECTORY: &str = "/run/dfw-demo";
 
 /// The record of this process. Dropped, it is removed.
-pub struct Record {
+pub(crate) struct Record {
     path: PathBuf,
     said: Value,
 }
 
 impl Record {
     /// Made first: from here on, what exists can be found.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let record = Self {
             path: Path::new(DIRECTORY).join(format!("{}.json", process::id())),
             said: json!({ "temporary": env::temp_dir() }),
@@ -32,14 +32,14 @@ impl Record {
     }
 
     /// Adds the engine.
-    pub fn stage(&mut self, stage: &Stage) {
+    pub(crate) fn stage(&mut self, stage: &Stage) {
         self.said["host"] = stage.host().name().into();
         self.said["engine"] = stage.engine().into();
         self.write();
     }
 
     /// Adds the agent.
-    pub fn agent(&mut self, agent: &Agent<'_>) {
+    pub(crate) fn agent(&mut self, agent: &Agent<'_>) {
         self.said["bpffs"] = json!(agent.bpffs());
         self.said["socket"] = json!(agent.socket());
         self.write();
@@ -59,7 +59,7 @@ impl Drop for Record {
 }
 
 /// Removes a record, and the directory with the last one.
-pub fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         eprintln!("remove {}: {error}", path.display());
     }

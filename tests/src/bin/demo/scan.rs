@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(5);
 
 /// What the attacker found of the shop: each of its ports, on each of its members, over both families.
 #[derive(PartialEq, Eq)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// Service, family, port.
     open: BTreeSet<(&'static str, usize, u16)>,
     /// Tries that anything came back from, an open port or a refusal.
@@ -25,7 +25,7 @@ pub struct Scan {
 
 impl Scan {
     /// Tries everything at once.
-    pub fn run(stage: &Stage, from: &Role) -> Self {
+    pub(crate) fn run(stage: &Stage, from: &Role) -> Self {
         let mut tries = Vec::new();
         for target in TARGETS {
             for family in 0..FAMILIES.len() {
@@ -60,7 +60,7 @@ impl Scan {
     }
 
     /// Whether exactly the ports of the shop are open, over both families.
-    pub fn finds_the_shop(&self) -> bool {
+    pub(crate) fn finds_the_shop(&self) -> bool {
         let served = TARGETS.iter().flat_map(|role| {
             let port = role.port.expect("the shop serves");
             (0..FAMILIES.len()).map(move |family| (role.service, family, port))
@@ -69,17 +69,17 @@ impl Scan {
     }
 
     /// Whether nothing came back at all.
-    pub fn finds_nothing(&self) -> bool {
+    pub(crate) fn finds_nothing(&self) -> bool {
         self.answers == 0
     }
 
     /// How many connections were tried.
-    pub fn tries(&self) -> usize {
+    pub(crate) fn tries(&self) -> usize {
         self.tries
     }
 
     /// Open ports, a line for each target.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = format!("{:<8}{:<12}{}\n", "", FAMILIES[0], FAMILIES[1]);
         for target in TARGETS {
             let cells = [0, 1].map(|family| self.cell(target, family));
@@ -104,13 +104,13 @@ impl Scan {
 }
 
 /// Whether one reaches the other's port, over both families.
-pub fn reaches(stage: &Stage, from: &Role, to: &Role) -> bool {
+pub(crate) fn reaches(stage: &Stage, from: &Role, to: &Role) -> bool {
     let port = to.port.expect("it serves");
     (0..FAMILIES.len()).all(|family| attempt(stage, from, to, family, port, LONG).is_answered())
 }
 
 /// Tries once over each family what is to be denied; whether nothing came back.
-pub fn stays_out(stage: &Stage, from: &Role, to: &Role) -> bool {
+pub(crate) fn stays_out(stage: &Stage, from: &Role, to: &Role) -> bool {
     let port = to.port.expect("it serves");
     (0..FAMILIES.len())
         .all(|family| attempt(stage, from, to, family, port, SHORT) == Outcome::Silent)

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Steps, check marks and output of commands, on standard output.
-pub struct Screen {
+pub(crate) struct Screen {
     colour: bool,
     step: u32,
     checked: u32,
@@ -15,7 +15,7 @@ pub struct Screen {
 
 impl Screen {
     /// In colours where that is a terminal and `NO_COLOR` is not set.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
             colour: wanted && io::stdout().is_terminal(),
@@ -26,17 +26,17 @@ impl Screen {
     }
 
     /// A line.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         println!("{text}");
     }
 
     /// A line in the background.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         println!("  {}", self.painted("2", text));
     }
 
     /// The title of the next step.
-    pub fn step(&mut self, title: &str) {
+    pub(crate) fn step(&mut self, title: &str) {
         self.step += 1;
         println!(
             "\n{}",
@@ -45,14 +45,14 @@ impl Screen {
     }
 
     /// Lines of a command, a file or a table.
-    pub fn show(&self, text: &str) {
+    pub(crate) fn show(&self, text: &str) {
         for line in text.lines() {
             println!("    {line}");
         }
     }
 
     /// Something that must be so.
-    pub fn check(&mut self, is_so: bool, claim: &str) {
+    pub(crate) fn check(&mut self, is_so: bool, claim: &str) {
         self.checked += 1;
         let mark = if is_so {
             self.painted("32", "✔")
@@ -64,7 +64,7 @@ impl Screen {
     }
 
     /// The sum; whether everything was so.
-    pub fn end(&self) -> bool {
+    pub(crate) fn end(&self) -> bool {
         let (checked, failed) = (self.checked, self.failed);
         let text = if failed == 0 {
             self.painted("32", &format!("All {checked} checks hold."))

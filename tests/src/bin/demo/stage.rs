@@ -8,56 +8,62 @@ use dfw_tests::{
 const NETWORK: &str = "shop";
 
 /// Somebody who plays.
-pub struct Role {
-    pub project: &'static str,
-    pub service: &'static str,
+pub(crate) struct Role {
+    pub(crate) project: &'static str,
+    pub(crate) service: &'static str,
     /// The TCP port that it serves.
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Its `dfw.` labels.
-    pub rules: &'static [(&'static str, &'static str)],
+    pub(crate) rules: &'static [(&'static str, &'static str)],
 }
 
-pub const WEB: Role = Role {
+pub(crate) const WEB: Role = Role {
     project: "shop",
     service: "web",
     port: Some(80),
     rules: &[
         ("dfw.ingress", "tcp/80 from world,host"),
-        ("dfw.egress", "tcp/8080 to service:api"),
+        (
+            "dfw.egress",
+            "tcp/8080 to service:api; udp/53,tcp/53 to world",
+        ),
     ],
 };
-pub const API: Role = Role {
+pub(crate) const API: Role = Role {
     project: "shop",
     service: "api",
     port: Some(8080),
     rules: &[
         ("dfw.ingress", "tcp/8080 from service:web"),
-        ("dfw.egress", "tcp/5432 to service:db"),
+        (
+            "dfw.egress",
+            "tcp/5432 to service:db; udp/53,tcp/53 to world",
+        ),
     ],
 };
-pub const DB: Role = Role {
+pub(crate) const DB: Role = Role {
     project: "shop",
     service: "db",
     port: Some(5432),
     rules: &[("dfw.ingress", "tcp/5432 from service:api")],
 };
-pub const ATTACKER: Role = Role {
+pub(crate) const ATTACKER: Role = Role {
     project: "other",
     service: "attacker",
     port: None,
     rules: &[],
 };
-pub const LEGACY: Role = Role {
+pub(crate) const LEGACY: Role = Role {
     project: "other",
     service: "legacy",
     port: Some(9100),
     rules: &[],
 };
-pub const CAST: [&Role; 5] = [&WEB, &API, &DB, &ATTACKER, &LEGACY];
+pub(crate) const CAST: [&Role; 5] = [&WEB, &API, &DB, &ATTACKER, &LEGACY];
 
 impl Role {
     /// As compose names the first container of a service.
-    pub fn container(&self) -> String {
+    pub(crate) fn container(&self) -> String {
         format!("{}-{}-1", self.project, self.service)
     }
 
@@ -74,7 +80,7 @@ impl Role {
 }
 
 /// A bridge with the cast on it. Dropped, everything goes.
-pub struct Stage {
+pub(crate) struct Stage {
     place: Place,
     members: Vec<Member>,
 }
@@ -93,7 +99,7 @@ enum Place {
 
 impl Stage {
     /// Containers on a user-defined network.
-    pub fn on_engine(engine: Engine) -> Self {
+    pub(crate) fn on_engine(engine: Engine) -> Self {
         engine.network(NETWORK, 50);
         let mut members = Vec::new();
         for role in CAST {
@@ -124,7 +130,7 @@ impl Stage {
     }
 
     /// Namespaces and an inventory.
-    pub fn on_namespaces() -> Self {
+    pub(crate) fn on_namespaces() -> Self {
         let host = Namespace::new();
         let mut bridge = Bridge::new(&host, "br-shop", 50);
         let mut inventory = Inventory::new();
@@ -160,7 +166,7 @@ impl Stage {
     }
 
     /// The namespace that is the host, where the agent runs.
-    pub fn host(&self) -> &Namespace {
+    pub(crate) fn host(&self) -> &Namespace {
         match &self.place {
             Place::Engine(engine) => engine.host(),
             Place::Namespaces { host, .. } => host,
@@ -168,7 +174,7 @@ impl Stage {
     }
 
     /// What tells the agent where the endpoints are.
-    pub fn source(&self) -> [String; 2] {
+    pub(crate) fn source(&self) -> [String; 2] {
         match &self.place {
             Place::Engine(engine) => ["--docker-host".to_owned(), engine.socket()],
             Place::Namespaces { inventory, .. } => ["--inventory".to_owned(), inventory.argument()],
@@ -176,7 +182,7 @@ impl Stage {
     }
 
     /// The engine's socket.
-    pub fn engine(&self) -> Option<String> {
+    pub(crate) fn engine(&self) -> Option<String> {
         match &self.place {
             Place::Engine(engine) => Some(engine.socket()),
             Place::Namespaces { .. } => None,
@@ -184,14 +190,14 @@ impl Stage {
     }
 
     /// One of the cast.
-    pub fn member(&self, role: &Role) -> &Member {
+    pub(crate) fn member(&self, role: &Role) -> &Member {
         let name = role.container();
         let found = self.members.iter().find(|member| member.name == name);
         found.expect("the whole cast is on stage")
     }
 
     /// The words before a command that runs it where one of the cast lives, up to `dfw-probe` itself.
-    pub fn probe(&self, role: &Role) -> String {
+    pub(crate) fn probe(&self, role: &Role) -> String {
         match &self.place {
             Place::Engine(engine) => format!(
                 "docker -H {} exec {} dfw-probe",

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The last packets of a connection are counted when this is over.
 const SETTLE: Duration = Duration::from_millis(100);
 
-const DENIED: &[&str] = &[r#"verdict="deny""#];
+const DENIED: &[&str] = &[r#"verdict="deny""#, NO_RULE];
 const DENIED_BY_DB: &[&str] = &[
     r#"service="db""#,
     r#"direction="ingress""#,
@@ -26,11 +26,12 @@ const AUDITED_AT_LEGACY: &[&str] = &[
     r#"direction="ingress""#,
     r#"verdict="audit""#,
 ];
+const NO_RULE: &str = r#"reason="no-rule""#;
 const NODE: &str = "dfw_packets_total";
 const SERVICE: &str = "dfw_endpoint_packets_total";
 
 /// Plays everything, and returns the agent that runs at the end.
-pub fn tell<'stage>(stage: &'stage Stage, screen: &mut Screen) -> Agent<'stage> {
+pub(crate) fn tell<'stage>(stage: &'stage Stage, screen: &mut Screen) -> Agent<'stage> {
     screen.step("Without dfw, the attacker scans the shop");
     // The servers may not listen yet.
     let first = || Scan::run(stage, &ATTACKER);
@@ -97,7 +98,7 @@ fn denied_is_counted(stage: &Stage, agent: &Agent<'_>, screen: &mut Screen) {
     );
     thread::sleep(SETTLE);
     let after = agent.get("/metrics").1;
-    show_raised(screen, &before, &after, "verdict=\"deny\"");
+    show_raised(screen, [&before, &after], "verdict=\"deny\"", DB.service);
     let node = raised(&before, &after, NODE, DENIED);
     let db = raised(&before, &after, SERVICE, DENIED_BY_DB);
     screen.check(node >= 2.0, &format!("{NODE} counts them as denied"));
@@ -115,7 +116,12 @@ fn unlabelled_is_audited(stage: &Stage, agent: &Agent<'_>, screen: &mut Screen) 
     );
     thread::sleep(SETTLE);
     let after = agent.get("/metrics").1;
-    show_raised(screen, &before, &after, "verdict=\"audit\"");
+    show_raised(
+        screen,
+        [&before, &after],
+        "verdict=\"audit\"",
+        LEGACY.service,
+    );
     let audited = raised(&before, &after, SERVICE, AUDITED_AT_LEGACY);
     screen.check(
         audited >= 2.0,
@@ -127,13 +133,19 @@ fn raised(before: &str, after: &str, name: &str, labels: &[&str]) -> f64 {
     Metrics::parse(after).sum(name, labels) - Metrics::parse(before).sum(name, labels)
 }
 
-/// Lines of packet counters that changed.
-fn show_raised(screen: &Screen, before: &str, after: &str, verdict: &str) {
-    let is_counter = |line: &&str| line.starts_with(NODE) || line.starts_with(SERVICE);
+/// Lines of packet counters that changed: of the node where no rule allowed, and of one service. The others have ARP and ND
+/// beside, which is denied or audited too.
+fn show_raised(screen: &Screen, [before, after]: [&str; 2], verdict: &str, service: &str) {
+    let service = format!("service=\"{service}\"");
+    let is_shown = |line: &&str| {
+        let of_node = line.starts_with(NODE) && line.contains(NO_RULE);
+        let of_service = line.starts_with(SERVICE) && line.contains(&service);
+        (of_node || of_service) && line.contains(verdict)
+    };
     let changed = after
         .lines()
-        .filter(is_counter)
-        .filter(|line| line.contains(verdict) && !before.lines().any(|old| old == *line));
+        .filter(is_shown)
+        .filter(|line| !before.lines().any(|old| old == *line));
     for line in changed {
         let (series, _) = line.rsplit_once(' ').unwrap_or((line, ""));
         let old = before
@@ -150,7 +162,7 @@ fn printed(output: &Output) -> String {
 }
 
 /// Commands to try on what is left running.
-pub fn print_next(stage: &Stage, agent: &Agent<'_>, screen: &Screen) {
+pub(crate) fn print_next(stage: &Stage, agent: &Agent<'_>, screen: &Screen) {
     let dfw = agent::binary();
     let socket = agent.socket();
     let socket = socket.display();
