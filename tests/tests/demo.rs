@@ -1,8 +1,15 @@
 //! The demo tells its story on an engine and on namespaces, and leaves nothing behind.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use dfw_tests::{process, scratch::Scratch};
+use dfw_tests::{
+    process,
+    scratch::{self, Scratch},
+};
 
 /// Said on either stage.
 const KEY_LINES: [&str; 11] = [
@@ -71,24 +78,29 @@ fn demo(temporary: &Scratch, arguments: &[&str]) -> String {
 /// Runs it with a directory for temporary files of its own, so that what it leaves there is seen.
 #[track_caller]
 fn run(temporary: &Scratch, arguments: &[&str]) -> String {
-    let before = namespaces();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
-    let printed = process::run(demo.args(arguments).env("TMPDIR", temporary.path()));
+    demo.args(arguments).env("TMPDIR", temporary.path());
+    let child = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("the demo is built");
+    let prefix = scratch::prefix(child.id());
+    let output = child.wait_with_output().expect("the child is ours");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{}\n{printed}{said}",
+        output.status
+    );
     if !arguments.contains(&"--keep") {
-        let left: Vec<_> = namespaces()
+        let left: Vec<_> = fs::read_dir("/run/netns")
             .into_iter()
-            .filter(|name| !before.contains(name))
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
             .collect();
-        assert!(left.is_empty(), "left behind: {left:?}\n{printed}");
+        assert!(left.is_empty(), "left behind: {left:?}\n{printed}{said}");
     }
     printed
-}
-
-fn namespaces() -> Vec<String> {
-    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
 }
 
 /// Neither files nor anything mounted; a process that goes on would have its log, its socket or its root there.
