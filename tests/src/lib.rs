@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod bridge;
 pub mod engine;
+pub mod frame;
 pub mod http;
 pub mod namespace;
 pub mod process;
