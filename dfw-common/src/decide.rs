@@ -132,7 +132,7 @@ pub(crate) struct Case {
     pub(crate) me: Endpoint,
     /// Length of the frame, bytes.
     length: u32,
-    /// The other end is an endpoint of this network that enforces.
+    /// The other end is an endpoint that enforces.
     other_enforces: bool,
     /// The MAC of this hook's endpoint is where it has to be.
     is_bound: bool,
@@ -297,7 +297,7 @@ pub fn decide<E: Env, P: Packet>(
     };
     if case.is_bound
         && headers.ethertype != ethertype::ARP
-        && let Some(outcome) = established(env, place, &me, headers, packet.len())
+        && let Some(outcome) = established(env, place, &me, headers, packet.len(), &mut scratch.key)
     {
         return outcome;
     }
@@ -316,11 +316,13 @@ fn established<E: Env>(
     me: &Endpoint,
     headers: &Headers,
     length: u32,
+    key: &mut FlowKey,
 ) -> Option<Outcome> {
-    let (key, source_is_low) = key_of(headers, me.network);
+    let source_is_low;
+    (*key, source_is_low) = key_of(headers, me.network);
     let settings = env.settings();
     let now = env.now();
-    let flow = env.flow(&key)?;
+    let flow = env.flow(key)?;
     let from_initiator = (flow.initiator_low != 0) == source_is_low;
     let sender = usize::from(!from_initiator);
     let my_end = match place.hook {
@@ -436,9 +438,15 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
         Hook::From => &j.destination,
         Hook::To => &j.source,
     };
-    if let Some(peer) = neighbour_on(env, &case.me, other) {
-        j.peer = peer;
-        case.other_enforces = peer.mode == mode::ENFORCE;
+    if other.kind == kind::ENDPOINT
+        && other.ifindex != case.me.ifindex
+        && let Some(found) = env.endpoint(other.ifindex)
+    {
+        // A guard protects an endpoint of another network too; a flow's other end is only one of this network.
+        case.other_enforces = found.mode == mode::ENFORCE;
+        if other.network == case.me.network {
+            j.peer = found;
+        }
     }
     if !case.is_bound {
         return Some(match case.hook {
@@ -469,15 +477,6 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
         return Some(related(env, packet, case, headers, from, quoted, key));
     }
     None
-}
-
-/// The endpoint behind an address class, if it is on the same network as `me`.
-#[inline(always)]
-fn neighbour_on<E: Env>(env: &E, me: &Endpoint, class: &Address) -> Option<Endpoint> {
-    if class.kind != kind::ENDPOINT || class.network != me.network || class.ifindex == me.ifindex {
-        return None;
-    }
-    env.endpoint(class.ifindex)
 }
 
 /// Whether an address does not belong where it is seen (section 6).
@@ -588,8 +587,7 @@ fn related<E: Env, P: Packet>(
                         (flow.ifindex[1], flow.ifindex[0])
                     };
                     // Only an end of the flow reports on it from inside the network.
-                    let is_inside =
-                        from.kind == kind::ENDPOINT && from.network == case.me.network;
+                    let is_inside = from.kind == kind::ENDPOINT && from.network == case.me.network;
                     match case.hook {
                         Hook::From => other == case.me.ifindex,
                         Hook::To => {

@@ -35,34 +35,48 @@ mod extension {
 /// `extension-header`.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
+    let mut is_addressed = false;
+    let result = read(packet, headers, &mut is_addressed);
+    // Not before: on the path of every packet it would be work for nothing.
+    if result.is_err() && !is_addressed {
+        headers.source = Addr::UNSPECIFIED;
+        headers.destination = Addr::UNSPECIFIED;
+    }
+    result
+}
+
+/// [`parse`], which may leave the addresses of an earlier packet where it fails before `is_addressed`.
+#[inline(always)]
+fn read<P: Packet>(
+    packet: &P,
+    headers: &mut Headers,
+    is_addressed: &mut bool,
+) -> Result<(), Reason> {
+    headers.ethertype = 0;
+    headers.source_port = 0;
+    headers.destination_port = 0;
+    headers.upper = 0;
+    headers.protocol = 0;
+    headers.flags = 0;
+    headers.hops = 0;
+    headers.extended = false;
     if packet.is_tagged() {
         return Err(Reason::VlanTag);
     }
     let mac = packet.load::<ETHERNET>(0).ok_or(Reason::Malformed)?;
-    *headers = Headers {
-        destination_mac: Mac::new([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]]),
-        source_mac: Mac::new([mac[6], mac[7], mac[8], mac[9], mac[10], mac[11]]),
-        source: Addr::UNSPECIFIED,
-        destination: Addr::UNSPECIFIED,
-        ethertype: u16::from_be_bytes([mac[12], mac[13]]),
-        source_port: 0,
-        destination_port: 0,
-        upper: 0,
-        protocol: 0,
-        flags: 0,
-        hops: 0,
-        extended: false,
-    };
+    headers.destination_mac = Mac::new([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]]);
+    headers.source_mac = Mac::new([mac[6], mac[7], mac[8], mac[9], mac[10], mac[11]]);
+    headers.ethertype = u16::from_be_bytes([mac[12], mac[13]]);
     match headers.ethertype {
         ethertype::IPV4 => {
-            let end = ipv4(packet, headers)?;
+            let end = ipv4(packet, headers, is_addressed)?;
             upper(packet, headers, end)
         }
         ethertype::IPV6 => {
-            let end = ipv6(packet, headers)?;
+            let end = ipv6(packet, headers, is_addressed)?;
             upper(packet, headers, end)
         }
-        ethertype::ARP => arp(packet, headers),
+        ethertype::ARP => arp(packet, headers, is_addressed),
         // 802.1Q, 802.1ad and the old QinQ number.
         0x8100 | 0x88a8 | 0x9100 => Err(Reason::VlanTag),
         _ => Err(Reason::Ethertype),
@@ -71,7 +85,11 @@ pub fn parse<P: Packet>(packet: &P, headers: &mut Headers) -> Result<(), Reason>
 
 /// RFC 826 for IPv4 over Ethernet; nothing else is ARP here.
 #[inline(always)]
-fn arp<P: Packet>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
+fn arp<P: Packet>(
+    packet: &P,
+    headers: &mut Headers,
+    is_addressed: &mut bool,
+) -> Result<(), Reason> {
     let fixed = packet.load::<8>(ETHERNET).ok_or(Reason::Malformed)?;
     if fixed[..6] != [0, 1, 8, 0, 6, 4] {
         return Err(Reason::Malformed);
@@ -83,13 +101,18 @@ fn arp<P: Packet>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
     }
     headers.source = Addr::v4([body[6], body[7], body[8], body[9]]);
     headers.destination = Addr::v4([body[16], body[17], body[18], body[19]]);
+    *is_addressed = true;
     headers.flags = fixed[7];
     Ok(())
 }
 
 /// RFC 791. Returns where the packet ends, in bytes of the frame.
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
+fn ipv4<P: Packet>(
+    packet: &P,
+    headers: &mut Headers,
+    is_addressed: &mut bool,
+) -> Result<u32, Reason> {
     let ip = packet.load::<IPV4>(ETHERNET).ok_or(Reason::Malformed)?;
     let length = usize::from(ip[0] & 0xf) * 4;
     if ip[0] >> 4 != 4 || length < IPV4 {
@@ -102,6 +125,7 @@ fn ipv4<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
     }
     headers.source = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
     headers.destination = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
+    *is_addressed = true;
     // More-fragments or an offset; only the first fragment has ports, and none is needed to know that it is one.
     if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
         return Err(Reason::Fragment);
@@ -145,7 +169,11 @@ fn options<P: Packet>(packet: &P, length: usize) -> Result<(), Reason> {
 
 /// RFC 8200. Returns where the packet ends, in bytes of the frame.
 #[inline(always)]
-fn ipv6<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
+fn ipv6<P: Packet>(
+    packet: &P,
+    headers: &mut Headers,
+    is_addressed: &mut bool,
+) -> Result<u32, Reason> {
     let ip = packet.load::<IPV6>(ETHERNET).ok_or(Reason::Malformed)?;
     if ip[0] >> 4 != 6 {
         return Err(Reason::Malformed);
@@ -159,6 +187,7 @@ fn ipv6<P: Packet>(packet: &P, headers: &mut Headers) -> Result<u32, Reason> {
     }
     headers.source = source;
     headers.destination = destination;
+    *is_addressed = true;
     headers.hops = ip[7];
     let end = end_of(
         packet,

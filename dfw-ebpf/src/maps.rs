@@ -168,7 +168,8 @@ impl Env for Kernel {
         // The key is read where it lies: a copy would cost stack. Another CPU may write it meanwhile; what is found then
         // is a flow of the same owner, or nothing.
         let entry = FLOW_RING.get(position)?;
-        let flow = FLOWS.get_ptr_mut(&entry.key)?;
+        let key: &FlowKey = &entry.key;
+        let flow = FLOWS.get_ptr_mut(key)?;
         // SAFETY: as in `flow`.
         Some((entry.key.protocol, unsafe { &mut *flow }))
     }
@@ -177,7 +178,8 @@ impl Env for Kernel {
     fn evict(&mut self, position: u32) {
         if let Some(entry) = FLOW_RING.get(position) {
             // Somebody else may have removed it; either way it is gone.
-            let _ = FLOWS.remove(&entry.key);
+            let key: &FlowKey = &entry.key;
+            let _ = FLOWS.remove(key);
         }
     }
 
@@ -222,7 +224,7 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn place(&mut self, owner: &Endpoint, key: &FlowKey) -> Option<u32> {
-        let position = global::dfw_place(owner.ring_base, owner.ring_mask, key);
+        let position = global::dfw_place(owner.ifindex, owner.ring_base, owner.ring_mask, key);
         u32::try_from(position).ok()
     }
 }

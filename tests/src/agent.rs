@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{
-    NetNs, http,
+    Inventory, NetNs, http,
     http::Metrics,
     process::{self, Daemon},
     scratch::Scratch,
@@ -105,6 +107,17 @@ impl<'host> Agent<'host> {
         self.daemon.take().expect("the agent runs").stop()
     }
 
+    /// Waits until it has ended by itself, successfully.
+    ///
+    /// # Panics
+    /// When it does not run, goes on, or fails.
+    #[track_caller]
+    pub fn expect_ended(&mut self) {
+        let mut daemon = self.daemon.take().expect("the agent runs");
+        let status = wait::expect("dfw ends", PATIENCE, || daemon.ended());
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+
     /// Its process id.
     ///
     /// # Panics
@@ -149,6 +162,63 @@ impl<'host> Agent<'host> {
         seen.unwrap_or_else(|| panic!("{what}: not in\n{}", self.get("/metrics").1))
     }
 
+    /// What the agent knows, as `dfw status` has it.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let output = self.command(&["status", "-o", "json"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "dfw status: {said}\n{}",
+            self.log()
+        );
+        serde_json::from_slice(&output.stdout).expect("dfw prints JSON")
+    }
+
+    /// Waits until its status is as wanted, and returns it.
+    ///
+    /// # Panics
+    /// When it never is; shows the last one.
+    #[track_caller]
+    pub fn expect_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let seen = wait::until(PATIENCE, || Some(self.status()).filter(&wanted));
+        seen.unwrap_or_else(|| panic!("{what}: not in\n{:#}\n{}", self.status(), self.log()))
+    }
+
+    /// Waits until so many endpoints are known, and the policy of each is in force.
+    ///
+    /// # Panics
+    /// When they never are.
+    #[track_caller]
+    pub fn expect_ready(&self, what: &str, endpoints: usize) -> Value {
+        self.expect_status(what, |status| {
+            let known = status["endpoints"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            known.len() == endpoints && known.iter().all(|endpoint| endpoint["state"] == "ready")
+        })
+    }
+
+    /// Writes the inventory and waits until the agent has taken it over.
+    ///
+    /// # Panics
+    /// When it does not, or says that something failed.
+    #[track_caller]
+    pub fn expect_taken(&self, inventory: &Inventory) -> Value {
+        let listings = |status: &Value| status["resyncs"].as_u64();
+        let before = listings(&self.status());
+        inventory.write();
+        let status = self.expect_status("the inventory is taken over", |status| {
+            listings(status) > before
+        });
+        assert!(status["error"].is_null(), "{status:#}");
+        status
+    }
+
     /// Runs another command of `dfw` against it: `ls`, `status`, …
     pub fn command(&self, arguments: &[&str]) -> Output {
         let mut command = self.netns.command(&binary());
@@ -168,7 +238,8 @@ impl<'host> Agent<'host> {
     /// Runs `dfw uninstall` on its state.
     pub fn uninstall(&self) -> Output {
         let mut command = self.netns.command(&binary());
-        process::output(command.arg("uninstall").arg("--bpffs").arg(&self.bpffs))
+        command.arg("uninstall").arg("--bpffs").arg(&self.bpffs);
+        process::output(command.arg("--socket").arg(self.socket()))
     }
 }
 

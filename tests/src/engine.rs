@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::Command,
     time::Duration,
@@ -250,6 +250,17 @@ impl Container<'_> {
         let v4 = field("IPAddress").parse();
         let v4 = v4.unwrap_or_else(|_| panic!("{} is not on {network}: {networks}", self.id));
         (v4, field("GlobalIPv6Address").parse().ok())
+    }
+
+    /// Both its addresses on a network, with a port.
+    ///
+    /// # Panics
+    /// When it is not on that network, or has no IPv6 there.
+    #[track_caller]
+    pub fn at(&self, network: &str, port: u16) -> [SocketAddr; 2] {
+        let (v4, v6) = self.addresses(network);
+        let v6 = v6.unwrap_or_else(|| panic!("{} has no IPv6 on {network}", self.id));
+        [(v4, port).into(), (v6, port).into()]
     }
 
     /// Runs a command inside that must succeed, and returns what it printed, trimmed.

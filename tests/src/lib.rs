@@ -5,12 +5,15 @@
 
 pub mod agent;
 pub mod bridge;
+pub mod canary;
 pub mod engine;
 pub mod frame;
 pub mod http;
+pub mod inventory;
 pub mod namespace;
 pub mod process;
 pub mod scratch;
+pub mod table;
 pub mod wait;
 
 mod image;
@@ -19,4 +22,5 @@ pub use agent::Agent;
 pub use bridge::{Bridge, Endpoint};
 pub use dfw_probe::{Attempt, Listener, Outcome, Protocol};
 pub use engine::{Container, Engine, EngineOptions};
+pub use inventory::Inventory;
 pub use namespace::{Namespace, NetNs};

@@ -37,6 +37,18 @@ impl NetNs {
         Self { file, path }
     }
 
+    /// The same namespace once more; it stays usable while either value lives.
+    ///
+    /// # Panics
+    /// When there are no descriptors left.
+    pub fn again(&self) -> Self {
+        let file = self.file.try_clone().expect("descriptors are left");
+        Self {
+            file,
+            path: self.path.clone(),
+        }
+    }
+
     /// A file that stands for it (`setns(2)`).
     pub fn path(&self) -> &Path {
         &self.path

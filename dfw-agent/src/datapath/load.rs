@@ -167,11 +167,6 @@ impl Pins {
         self.root.join("links")
     }
 
-    /// Whether an agent was here before: its maps are there.
-    pub fn exist(&self) -> bool {
-        self.maps().join(layout::ENDPOINTS).exists()
-    }
-
     fn create(&self) -> Result<(), LoadError> {
         for path in [self.maps(), self.links()] {
             fs::create_dir_all(&path).map_err(|source| LoadError::Pins {
@@ -251,7 +246,7 @@ fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
         path: there.to_owned(),
         source,
     })?;
-    if statfs == libc::BPF_FS_MAGIC as i64 {
+    if statfs == libc::BPF_FS_MAGIC {
         Ok(())
     } else {
         Err(LoadError::NotBpffs {

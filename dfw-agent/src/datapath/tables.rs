@@ -461,6 +461,10 @@ pub(super) fn capacity_of(object: &Ebpf, name: &'static str) -> Result<u64, Load
         .map_err(failed(name))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "aya has some thirty kinds of maps and gets more"
+)]
 fn capacity(map: &aya::maps::Map) -> Result<usize, MapError> {
     let data = match map {
         aya::maps::Map::HashMap(data) | aya::maps::Map::Array(data) => data,

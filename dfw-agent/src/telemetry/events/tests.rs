@@ -61,6 +61,7 @@ fn event(source: &str, destination: &str) -> Event {
         verdict: Verdict::Deny as u8,
         reason: Reason::NoRule as u8,
         policy: 1,
+        pad: 0,
     }
 }
 

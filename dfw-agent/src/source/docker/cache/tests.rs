@@ -20,7 +20,7 @@ fn meta(name: &str, live: bool) -> Meta {
 
 fn network(kind: NetworkKind, members: &[(&str, u8)]) -> NetworkState {
     let record = |n| EndpointRecord {
-        mac: Some(Mac([2, 0, 0, 0, 0, n])),
+        mac: Some(Mac::new([2, 0, 0, 0, 0, n])),
         addresses: vec![[10, 0, 0, n].into()],
     };
     NetworkState {
@@ -81,7 +81,7 @@ fn a_stopped_container_is_back_with_its_endpoint() {
     let snapshot = cache.snapshot();
     assert_eq!(
         snapshot.containers[0].attachments[0].mac,
-        Some(Mac([2, 0, 0, 0, 0, 2]))
+        Some(Mac::new([2, 0, 0, 0, 0, 2]))
     );
     assert!(!snapshot.containers[0].running);
     cache.set_network("n", None);

@@ -137,7 +137,7 @@ fn networks() {
         ["10.1.0.0/16", "fd00:9::/64"]
     );
     let endpoint = EndpointRecord {
-        mac: Some(Mac([2, 0x42, 0xac, 0x12, 0, 2])),
+        mac: Some(Mac::new([2, 0x42, 0xac, 0x12, 0, 2])),
         addresses: vec![
             "10.1.0.2".parse().expect("address"),
             "fd00:9::2".parse().expect("address"),

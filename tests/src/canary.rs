@@ -1,0 +1,191 @@
+//! Traffic without a pause that tells afterwards what became of it: an allowed flow must lose nothing, a denied one must
+//! deliver nothing.
+
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::NetNs;
+
+/// One datagram each.
+const STEP: Duration = Duration::from_millis(1);
+/// How long the last packets may be on their way.
+const TAIL: Duration = Duration::from_millis(300);
+/// How long a transfer may stand still before it counts as cut; longer than TCP needs to send a lost packet again.
+const STALL: Duration = Duration::from_secs(5);
+
+/// What became of a flow of datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Datagrams that the sender sent.
+    pub sent: u64,
+    /// Datagrams that arrived.
+    pub arrived: u64,
+}
+
+/// A flow of numbered datagrams, a thousand a second.
+#[derive(Debug)]
+pub struct Datagrams {
+    stop: Arc<AtomicBool>,
+    arrived: Arc<AtomicU64>,
+    sender: JoinHandle<u64>,
+    receiver: JoinHandle<()>,
+}
+
+impl Datagrams {
+    /// Starts sending to an address in another namespace.
+    ///
+    /// # Panics
+    /// When the address is in use, or is not one of `to`.
+    #[track_caller]
+    pub fn start(from: &NetNs, to: &NetNs, address: SocketAddr) -> Self {
+        let stop: Arc<AtomicBool> = Arc::default();
+        let arrived: Arc<AtomicU64> = Arc::default();
+        let inside = to.enter(|| UdpSocket::bind(address));
+        let inside = inside.unwrap_or_else(|error| panic!("bind {address}: {error}"));
+        inside.set_read_timeout(Some(TAIL)).expect("not zero");
+        let outside = from.enter(|| {
+            let any: SocketAddr = match address {
+                SocketAddr::V4(_) => ([0; 4], 0).into(),
+                SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+            };
+            UdpSocket::bind(any).and_then(|socket| socket.connect(address).map(|()| socket))
+        });
+        let outside = outside.unwrap_or_else(|error| panic!("connect {address}: {error}"));
+        let (ending, counter) = (Arc::clone(&stop), Arc::clone(&arrived));
+        let receiver = thread::spawn(move || receive(&inside, &counter, &ending));
+        let ending = Arc::clone(&stop);
+        let sender = thread::spawn(move || send(&outside, &ending));
+        Self {
+            stop,
+            arrived,
+            sender,
+            receiver,
+        }
+    }
+
+    /// Datagrams that arrived so far.
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Stops, waits for the last ones, and tells.
+    ///
+    /// # Panics
+    /// When a thread did.
+    pub fn stop(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.join().expect("no panic");
+        self.receiver.join().expect("no panic");
+        Tally {
+            sent,
+            arrived: self.arrived.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn send(socket: &UdpSocket, stop: &AtomicBool) -> u64 {
+    let mut sent = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        // Where nobody answers to the address resolution, the kernel says so here.
+        if socket.send(&sent.to_be_bytes()).is_ok() {
+            sent += 1;
+        }
+        thread::sleep(STEP);
+    }
+    sent
+}
+
+fn receive(socket: &UdpSocket, arrived: &AtomicU64, stop: &AtomicBool) {
+    let mut next = [0; 8];
+    loop {
+        match socket.recv(&mut next) {
+            Ok(_) => {
+                arrived.fetch_add(1, Ordering::Relaxed);
+            }
+            // The time is over: nothing came since the sender stopped.
+            Err(_) if stop.load(Ordering::Relaxed) => return,
+            Err(_) => {}
+        }
+    }
+}
+
+/// An open TCP connection to a [`crate::Listener`] over which data goes both ways without a pause.
+#[derive(Debug)]
+pub struct Transfer {
+    stop: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
+    worker: JoinHandle<io::Result<()>>,
+}
+
+impl Transfer {
+    /// Takes a connection into use.
+    pub fn start(stream: TcpStream) -> Self {
+        let stop: Arc<AtomicBool> = Arc::default();
+        let bytes: Arc<AtomicU64> = Arc::default();
+        let (ending, counter) = (Arc::clone(&stop), Arc::clone(&bytes));
+        let worker = thread::spawn(move || echo(stream, &counter, &ending));
+        Self {
+            stop,
+            bytes,
+            worker,
+        }
+    }
+
+    /// Bytes that came back so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it goes on: data comes back within the next seconds.
+    pub fn goes_on(&self) -> bool {
+        let before = self.bytes();
+        // What was on its way does not count.
+        crate::wait::until(STALL, || (self.bytes() > before + 64 * 1024).then_some(())).is_some()
+    }
+
+    /// Stops, and tells the bytes that came back.
+    ///
+    /// # Errors
+    /// What cut the connection; `TimedOut` when it stood still for seconds.
+    ///
+    /// # Panics
+    /// When its thread did.
+    pub fn stop(self) -> io::Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.worker.join().expect("no panic")?;
+        Ok(self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+fn echo(mut stream: TcpStream, bytes: &AtomicU64, stop: &AtomicBool) -> io::Result<()> {
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_write_timeout(Some(STALL))?;
+    let block = [b'x'; 8 * 1024];
+    let mut back = [0; 8 * 1024];
+    while !stop.load(Ordering::Relaxed) {
+        let result = stream.write_all(&block).and_then(|()| {
+            // All of it, or the buffers between would fill; the greeting makes no difference.
+            stream.read_exact(&mut back)?;
+            bytes.fetch_add(back.len() as u64, Ordering::Relaxed);
+            Ok(())
+        });
+        result.map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "ErrorKind is not exhaustive"
+            )]
+            _ => error,
+        })?;
+        thread::sleep(STEP);
+    }
+    Ok(())
+}

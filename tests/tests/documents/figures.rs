@@ -1,0 +1,84 @@
+//! The metrics as the agent writes them, and as the documents name them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::Arc,
+};
+
+use dfw_agent::{
+    model::View,
+    telemetry::{EndpointCounter, Kernel, KernelFigures, MapFill, Metrics},
+};
+use dfw_common::{
+    maps,
+    reason::{Direction, Verdict},
+};
+use tokio::sync::watch;
+
+/// A kernel with one packet and one entry, so that each metric has a sample.
+struct OnePacket;
+
+impl Kernel for OnePacket {
+    fn read(&self) -> Result<KernelFigures, Box<dyn Error + Send + Sync>> {
+        Ok(KernelFigures {
+            endpoints: vec![EndpointCounter {
+                ifindex: 1,
+                direction: Direction::Ingress,
+                verdict: Verdict::Allow,
+                packets: 1,
+            }],
+            maps: vec![MapFill {
+                name: maps::FLOWS,
+                entries: 1,
+                capacity: 2,
+            }],
+            ..KernelFigures::default()
+        })
+    }
+}
+
+/// Labels by metric, from what a scrape would give.
+pub(crate) fn metrics() -> BTreeMap<String, BTreeSet<String>> {
+    let (_view, views) = watch::channel(Arc::new(View::default()));
+    let text = Metrics::new(views, Arc::new(OnePacket))
+        .encode()
+        .expect("it can be written");
+    let text = String::from_utf8(text).expect("UTF-8");
+    let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names = typed.filter_map(|line| line.split(' ').next());
+    names
+        .filter(|name| name.starts_with("dfw_"))
+        .map(|name| (name.to_owned(), labels_of(&text, name)))
+        .collect()
+}
+
+fn labels_of(text: &str, name: &str) -> BTreeSet<String> {
+    let samples = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    samples.flat_map(labels_in).collect()
+}
+
+/// The names in `a="1",b="2"} …` or `a,b} …`.
+fn labels_in(rest: &str) -> Vec<String> {
+    let inside = rest.split('}').next().unwrap_or(rest);
+    let names = inside.split(',').filter_map(|pair| pair.split('=').next());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
+/// Every word of the form `dfw_…`, with the labels that follow it in braces.
+pub(crate) fn mentions(text: &str) -> Vec<(String, Vec<String>)> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for (start, _) in text.match_indices("dfw_") {
+        if text[..start].ends_with(is_word) {
+            continue;
+        }
+        let rest = &text[start..];
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        let labels = rest[end..].strip_prefix('{').map(labels_in);
+        found.push((rest[..end].to_owned(), labels.unwrap_or_default()));
+    }
+    found
+}

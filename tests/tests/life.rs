@@ -1,0 +1,354 @@
+//! The agent comes, dies, comes back and goes, under traffic: what is denied stays denied, what is allowed is never
+//! touched.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use dfw_tests::{
+    Agent, Attempt, Container, Engine, EngineOptions, Listener, Namespace, NetNs, Protocol,
+    canary::{Datagrams, Transfer},
+    process, wait,
+};
+use serde_json::Value;
+
+const UPLINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const LAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// For what is denied.
+const SHORT: Duration = Duration::from_millis(300);
+/// How long everything has to hold after each step.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// An engine with a server, a client and a LAN.
+struct Site {
+    lan: Namespace,
+    engine: Engine,
+}
+
+/// The ends of the traffic on a site.
+struct Ends<'site> {
+    server: Container<'site>,
+    client: Container<'site>,
+    _listener: Listener,
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self {
+            lan: Namespace::new(),
+            engine: Engine::start(EngineOptions::default()),
+        };
+        let host = site.engine.host();
+        host.veth("uplink", &site.lan, "eth0");
+        host.run(&format!("ip address add {UPLINK}/24 dev uplink"));
+        site.lan.run(&format!("ip address add {LAN}/24 dev eth0"));
+        site.engine.network("shop", 1);
+        site
+    }
+
+    fn ends(&self) -> Ends<'_> {
+        let ingress =
+            "--label=dfw.ingress=tcp/80,udp/7001 from container:client; tcp/80 from world";
+        let egress = "--label=dfw.egress=any to container:server; tcp/443 to world";
+        let listen = ["dfw-probe", "listen", "tcp/80", "tcp/81"];
+        let options = ["--network=shop", "--publish=8080:80", ingress];
+        Ends {
+            server: self.engine.container("server", &options, &listen),
+            client: self
+                .engine
+                .container("client", &["--network=shop", egress], &[]),
+            _listener: self
+                .lan
+                .enter(|| Listener::start(&[443], &[]))
+                .expect("the port is free"),
+        }
+    }
+
+    fn agent(&self) -> Agent<'_> {
+        Agent::start(
+            self.engine.host(),
+            &["--docker-host", &self.engine.socket()],
+        )
+    }
+}
+
+fn open(from: &NetNs, to: SocketAddr) -> Transfer {
+    let stream = from.enter(|| Attempt::new(Protocol::Tcp, to).connect());
+    Transfer::start(stream.unwrap_or_else(|error| panic!("{to}: {error}")))
+}
+
+/// What is allowed and open, and must never notice anything.
+struct Allowed {
+    transfers: Vec<Transfer>,
+    datagrams: Vec<Datagrams>,
+}
+
+impl Allowed {
+    fn start(site: &Site, ends: &Ends<'_>) -> Self {
+        let (client, server) = (ends.client.netns(), ends.server.netns());
+        let mut transfers: Vec<_> = ends
+            .server
+            .at("shop", 80)
+            .into_iter()
+            .map(|to| open(&client, to))
+            .collect();
+        transfers.push(open(&site.lan, (UPLINK, 8080).into()));
+        transfers.push(open(&client, (LAN, 443).into()));
+        let datagrams = ends.server.at("shop", 7001);
+        let datagrams = datagrams
+            .into_iter()
+            .map(|to| Datagrams::start(&client, &server, to));
+        Self {
+            transfers,
+            datagrams: datagrams.collect(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_going_on(&self, when: &str) {
+        thread::sleep(WATCH);
+        assert!(
+            self.transfers.iter().all(Transfer::goes_on),
+            "a transfer stands still: {when}"
+        );
+    }
+
+    /// Nothing was lost, not even on the way through a change.
+    #[track_caller]
+    fn assert_untouched(self) {
+        for transfer in self.transfers {
+            transfer.stop().expect("no transfer was cut");
+        }
+        for datagrams in self.datagrams {
+            let tally = datagrams.stop();
+            assert!(tally.sent > 1000, "{tally:?}");
+            assert_eq!(tally.sent, tally.arrived, "an allowed datagram was lost");
+        }
+    }
+}
+
+/// What new connections see: policy, whether the agent is there or not.
+#[track_caller]
+fn assert_enforced(ends: &Ends<'_>, when: &str) {
+    let client = ends.client.netns();
+    for (port, is_allowed) in [(80, true), (81, false)] {
+        for to in ends.server.at("shop", port) {
+            let attempt = Attempt {
+                patience: SHORT,
+                ..Attempt::new(Protocol::Tcp, to)
+            };
+            let outcome = client
+                .enter(|| attempt.run())
+                .expect("the attempt is possible");
+            assert_eq!(outcome.is_answered(), is_allowed, "{when}: {to} {outcome}");
+        }
+    }
+}
+
+#[test]
+fn installed_killed_taken_over_and_stopped_under_traffic() {
+    let site = Site::new();
+    let ends = site.ends();
+    let (client, server) = (ends.client.netns(), ends.server.netns());
+    let allowed = Allowed::start(&site, &ends);
+    let forbidden = ends.server.at("shop", 81).map(|to| open(&client, to));
+    assert!(
+        forbidden.iter().all(Transfer::goes_on),
+        "nothing is denied yet"
+    );
+
+    let mut agent = site.agent();
+    allowed.assert_going_on("installed");
+    for transfer in forbidden {
+        assert!(
+            transfer.stop().is_err(),
+            "a connection that no rule allows is cut"
+        );
+    }
+    assert_enforced(&ends, "installed");
+    let adopted = agent
+        .metrics()
+        .sum("dfw_packets_total", &["reason=\"adopted\""]);
+    assert!(adopted > 0.0, "open connections are taken in");
+    let leaks = ends
+        .server
+        .at("shop", 7002)
+        .map(|to| Datagrams::start(&client, &server, to));
+
+    let kills = if std::env::var_os("DFW_CAMPAIGN").is_some() {
+        100
+    } else {
+        2
+    };
+    for _ in 0..kills {
+        agent.kill();
+        assert_enforced(&ends, "killed");
+        allowed.assert_going_on("killed");
+        agent.start_again();
+        assert_enforced(&ends, "taken over");
+        allowed.assert_going_on("taken over");
+    }
+    let status = agent.terminate();
+    assert!(status.success(), "SIGTERM: {status}");
+    assert!(
+        agent.log().contains("enforcement stays in place"),
+        "{}",
+        agent.log()
+    );
+    assert_enforced(&ends, "stopped");
+    allowed.assert_going_on("stopped");
+    agent.start_again();
+    allowed.assert_going_on("started again");
+
+    for leak in leaks {
+        let tally = leak.stop();
+        assert!(tally.sent > 1000, "{tally:?}");
+        assert_eq!(tally.arrived, 0, "a denied datagram arrived");
+    }
+    allowed.assert_untouched();
+}
+
+#[test]
+fn uninstall_leaves_nothing() {
+    let site = Site::new();
+    let ends = site.ends();
+    let mut agent = site.agent();
+    assert_enforced(&ends, "installed");
+    let objects = pinned(agent.bpffs());
+    let count = |kind| objects.iter().filter(|(known, _)| *known == kind).count();
+    assert!(
+        count("link") >= 4 && count("prog") >= 4 && count("map") >= 10,
+        "{objects:?}"
+    );
+
+    // It stops the agent too.
+    let output = agent.uninstall();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        said.contains("stopped the agent") && said.contains("removed"),
+        "{said}"
+    );
+    agent.expect_ended();
+    assert!(!agent.bpffs().exists(), "a pin is left");
+    assert!(!agent.socket().exists(), "the socket is left");
+    let there = || {
+        objects
+            .iter()
+            .filter(|(kind, id)| shown(kind, &["id", &id.to_string()]).is_some())
+    };
+    let gone = wait::until(Duration::from_secs(5), || {
+        (there().count() == 0).then_some(())
+    });
+    assert!(gone.is_some(), "left: {:?}", there().collect::<Vec<_>>());
+    let client = ends.client.netns();
+    for to in ends.server.at("shop", 81) {
+        let outcome = client.enter(|| Attempt::new(Protocol::Tcp, to).run());
+        assert!(
+            outcome.expect("the attempt is possible").is_answered(),
+            "something is enforced"
+        );
+    }
+    // Once more does no harm.
+    assert!(agent.uninstall().status.success());
+}
+
+/// Kind and id of everything that is held by the pins below a directory.
+fn pinned(bpffs: &Path) -> BTreeSet<(&'static str, u64)> {
+    let mut objects = BTreeSet::new();
+    for version in list(bpffs) {
+        for (kind, pins) in [
+            ("link", version.join("links")),
+            ("map", version.join("maps")),
+        ] {
+            for pin in list(&pins) {
+                let object = shown(kind, &["pinned", &pin.display().to_string()]);
+                let object = object.unwrap_or_else(|| panic!("{} is no {kind}", pin.display()));
+                objects.insert((kind, object["id"].as_u64().expect("an id")));
+                objects.extend(object["prog_id"].as_u64().map(|id| ("prog", id)));
+            }
+        }
+    }
+    objects
+}
+
+fn list(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory);
+    let entries = entries.unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    entries
+        .map(|entry| entry.expect("it can be read").path())
+        .collect()
+}
+
+/// A BPF object, as bpftool shows it; none when there is no such.
+fn shown(kind: &str, which: &[&str]) -> Option<Value> {
+    let mut show = Command::new("bpftool");
+    let output = process::output(show.args(["--json", kind, "show"]).args(which));
+    output
+        .status
+        .success()
+        .then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+/// Rules do not matter here: who carries some is closed to unknown neighbours, whatever the node's mode.
+#[test]
+fn who_is_born_without_the_agent() {
+    let engine = Engine::start(EngineOptions::default());
+    engine.network("shop", 1);
+    let start = |name: &str, labels: &[&str]| {
+        let options = [&["--network=shop"], labels].concat();
+        engine.container(name, &options, &["dfw-probe", "listen", "tcp/80"])
+    };
+    let old = start(
+        "old",
+        &[
+            "--label=dfw.ingress=any from any",
+            "--label=dfw.egress=any to any",
+        ],
+    );
+    for (mode, is_open) in [("enforce", false), ("audit", true)] {
+        let socket = engine.socket();
+        let mut agent = Agent::start(
+            engine.host(),
+            &["--docker-host", &socket, "--unlabelled", mode],
+        );
+        agent.kill();
+        let born = start(mode, &[]);
+        let [born_ns, old_ns] = [&born, &old].map(Container::netns);
+        let ways: [(_, &NetNs, _, _); 3] = [
+            ("host to newborn", engine.host(), &born, is_open),
+            ("newborn to governed", &born_ns, &old, false),
+            ("governed to newborn", &old_ns, &born, false),
+        ];
+        for (way, from, to, passes) in ways {
+            for to in to.at("shop", 80) {
+                let attempt = Attempt {
+                    patience: SHORT,
+                    ..Attempt::new(Protocol::Tcp, to)
+                };
+                let outcome = from
+                    .enter(|| attempt.run())
+                    .expect("the attempt is possible");
+                assert_eq!(
+                    outcome.is_answered(),
+                    passes,
+                    "{mode}: {way}: {to} {outcome}"
+                );
+            }
+        }
+        agent.start_again();
+        agent.expect_ready("the newborn is governed", 2);
+        born.remove();
+    }
+}
