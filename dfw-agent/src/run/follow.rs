@@ -220,9 +220,13 @@ impl Follower {
         for ifindex in &pass.bound {
             links.pin_peer(*ifindex);
         }
+        let mut due = pass.due;
         for ifindex in &pass.unclaimed {
-            if let Err(error) = links.refresh_peer(*ifindex).await {
-                tracing::debug!(%error, ifindex, "the other end cannot be read");
+            match links.refresh_peer(*ifindex).await {
+                // Whose port it is may be known by now.
+                Ok(true) => due = earlier(due, Instant::now() + PAUSE),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, ifindex, "the other end cannot be read"),
             }
         }
         let status = source.status();
@@ -236,7 +240,7 @@ impl Follower {
         self.published.rules.send_replace(Arc::new(pass.rules));
         self.published.view.send_replace(Arc::new(pass.view));
         self.metrics.observe_reconcile(began.elapsed());
-        pass.due
+        due
     }
 
     /// Logs what is new since the last pass.
