@@ -33,8 +33,11 @@ pub trait Datapath {
     /// Why something cannot be done; says the remedy.
     type Error: std::error::Error;
 
-    /// Interfaces with programs of ours.
+    /// Interfaces with both programs of a role.
     fn attached(&self) -> BTreeSet<(u32, Role)>;
+
+    /// Interfaces with any program of ours.
+    fn touched(&self) -> BTreeSet<(u32, Role)>;
 
     /// Attaches both programs of a role to an interface, first in their hooks. Attached already is no error.
     ///
@@ -96,8 +99,10 @@ pub struct Reconciler<D> {
     born: BTreeMap<u32, Instant>,
     /// Bridges that the last pass knew as managed.
     bridges: BTreeSet<u32>,
-    /// Whether a pass has gone through.
+    /// Whether the programs are where the first pass wanted them.
     is_settled: bool,
+    /// Policy epoch in force.
+    epoch: u32,
 }
 
 impl<D: Datapath> Reconciler<D> {
@@ -110,6 +115,7 @@ impl<D: Datapath> Reconciler<D> {
             born: BTreeMap::new(),
             bridges: BTreeSet::new(),
             is_settled: false,
+            epoch: 0,
         }
     }
 
@@ -153,6 +159,11 @@ impl<D: Datapath> Reconciler<D> {
             .iter()
             .map(|network| network.ifindex)
             .collect();
+        let bound: Vec<u32> = inventory
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.ifindex)
+            .collect();
         let due = self.grow_up(&mut inventory, links, now);
         let wanted = wanted(&inventory);
         // On a running node the policy comes before the programs, or these would cut what they do not know yet. Later
@@ -176,21 +187,25 @@ impl<D: Datapath> Reconciler<D> {
             Ok(applied) => (applied, None),
             Err(error) => (Applied::default(), Some(error.to_string())),
         };
+        if error.is_none() {
+            self.epoch = applied.epoch;
+        }
         findings.extend(
             applied
                 .unplaced
                 .iter()
                 .map(|ifindex| no_room(&inventory, *ifindex)),
         );
-        if error.is_none() {
-            if !self.is_settled {
-                self.attach(&wanted, &mut findings);
-            }
+        // Without a policy a node that enforces is closed; any other stays as it was.
+        if !self.is_settled && (error.is_none() || enforcing) {
+            self.attach(&wanted, &mut findings);
             self.is_settled = true;
+        }
+        if error.is_none() {
             self.detach(&wanted, links, &mut findings);
         }
         let governed = self.datapath.endpoints();
-        for ifindex in governed.difference(&before) {
+        for ifindex in bound.iter().filter(|ifindex| governed.contains(ifindex)) {
             if let Some(born) = self.born.remove(ifindex) {
                 observer.governed(
                     *ifindex,
@@ -212,16 +227,12 @@ impl<D: Datapath> Reconciler<D> {
         let mut view = view.build();
         view.unlabelled = self.options.unlabelled.to_string();
         view.attached = is_complete && error.is_none();
-        view.epoch = applied.epoch;
+        view.epoch = self.epoch;
         view.error = error;
         Pass {
             view,
             rules: compiled.rules,
-            bound: inventory
-                .endpoints
-                .iter()
-                .map(|endpoint| endpoint.ifindex)
-                .collect(),
+            bound,
             unclaimed: inventory
                 .unclaimed
                 .iter()
@@ -232,7 +243,8 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     /// A port that nobody claims is closed for [`BIRTH`]; then, on a node that does not enforce, it becomes an endpoint
-    /// without a name. Returns when the next one grows up.
+    /// without a name, unless it may be that of a container with rules: then it stays closed until it is known. Returns
+    /// when the next one grows up.
     fn grow_up(
         &mut self,
         inventory: &mut Inventory,
@@ -245,7 +257,11 @@ impl<D: Datapath> Reconciler<D> {
             return None;
         }
         let mut due = None;
+        let mut nameless = Vec::new();
         for (ifindex, bridge) in &inventory.unclaimed {
+            if is_awaited(inventory, *bridge, &self.options.prefix) {
+                continue;
+            }
             // What was there before the first pass is older than that.
             let born = match self.born.get(ifindex) {
                 Some(born) => *born,
@@ -256,9 +272,10 @@ impl<D: Datapath> Reconciler<D> {
             if now < end {
                 due = Some(due.map_or(end, |due: Instant| due.min(end)));
             } else if let Some(link) = links.links.get(ifindex) {
-                inventory.endpoints.push(nameless(link, *bridge));
+                nameless.push(nameless_endpoint(link, *bridge));
             }
         }
+        inventory.endpoints.append(&mut nameless);
         due
     }
 
@@ -279,7 +296,7 @@ impl<D: Datapath> Reconciler<D> {
         links: &Links,
         findings: &mut Vec<Finding>,
     ) {
-        for (ifindex, role) in self.datapath.attached().difference(wanted) {
+        for (ifindex, role) in self.datapath.touched().difference(wanted) {
             let exists = links.links.contains_key(ifindex);
             if (*role == Role::Bridge || !exists)
                 && let Err(error) = self.datapath.detach(*ifindex, *role)
@@ -307,8 +324,36 @@ fn wanted(inventory: &Inventory) -> BTreeSet<(u32, Role)> {
         .collect()
 }
 
+/// Whether a running container whose labels govern it has no port on this bridge yet.
+fn is_awaited(inventory: &Inventory, bridge: u32, prefix: &str) -> bool {
+    let Some(network) = inventory
+        .networks
+        .iter()
+        .find(|network| network.ifindex == bridge)
+    else {
+        return false;
+    };
+    let is_bound = |container: &Container| {
+        inventory
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.network == bridge && endpoint.container.id == container.id)
+    };
+    let is_governed = |container: &Container| {
+        let mut keys = container.labels.keys();
+        keys.any(|key| key.strip_prefix(prefix).is_some_and(|key| key != "group"))
+    };
+    inventory.containers.iter().any(|container| {
+        let mut networks = container.attachments.iter().map(|place| &place.network);
+        container.running
+            && networks.any(|id| *id == network.network.id)
+            && is_governed(container)
+            && !is_bound(container)
+    })
+}
+
 /// An endpoint of which only the link is known.
-fn nameless(link: &crate::model::Link, bridge: u32) -> Endpoint {
+fn nameless_endpoint(link: &crate::model::Link, bridge: u32) -> Endpoint {
     let peer = link.peer.as_ref();
     Endpoint {
         ifindex: link.ifindex,

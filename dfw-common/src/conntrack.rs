@@ -128,18 +128,24 @@ pub const fn is_expired(flow: &Flow, protocol: u8, now: u32, hz: u32) -> bool {
 
 /// Finds a place for a new flow within its owner's quota: a free one, else that of an expired flow, else that of a flow
 /// nobody answered, else the one whose turn it is. So a flood recycles the flooder's own flows, and its established
-/// ones last. None only when the owner's part of the ring does not exist.
+/// ones last. Live flows of another owner, who had this part of the ring before it was halved, are left alone. None when
+/// only such are there, or the part does not exist.
 #[inline(always)]
-pub fn place<E: Env>(env: &mut E, base: u32, mask: u32, key: &FlowKey) -> Option<u32> {
+pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKey) -> Option<u32> {
     let (now, hz) = (env.now(), env.settings().hz);
     let turn = env.next_in_ring(base).wrapping_mul(RING_WINDOW);
     let mut best = base;
-    let mut best_cost = u32::MAX;
+    let mut best_cost = cost::FORBIDDEN;
     for step in 0..RING_WINDOW {
         let position = base.wrapping_add(turn.wrapping_add(step) & mask);
-        let cost = match env.held(position) {
+        let mut whose = owner;
+        let mut cost = match env.held(position) {
             // A flow that was placed anew elsewhere has left its old key behind.
             Some((protocol, flow)) if flow.ring == position => {
+                // One that was taken in by an answer is at the expense of who answered.
+                if flow.ifindex[1] != owner {
+                    whose = owner_of(flow);
+                }
                 if is_expired(flow, protocol, now, hz) {
                     cost::EXPIRED
                 } else if flow.state == state::ESTABLISHED {
@@ -150,10 +156,20 @@ pub fn place<E: Env>(env: &mut E, base: u32, mask: u32, key: &FlowKey) -> Option
             }
             _ => cost::FREE,
         };
+        if whose != owner && cost > cost::EXPIRED {
+            cost = if env.endpoint(whose).is_some() {
+                cost::FORBIDDEN
+            } else {
+                cost::EXPIRED
+            };
+        }
         if cost < best_cost {
             best_cost = cost;
             best = position;
         }
+    }
+    if best_cost == cost::FORBIDDEN {
+        return None;
     }
     if best_cost != cost::FREE {
         env.evict(best);
@@ -171,4 +187,15 @@ mod cost {
     pub(super) const EXPIRED: u32 = 1;
     pub(super) const UNANSWERED: u32 = 2;
     pub(super) const ESTABLISHED: u32 = 3;
+    pub(super) const FORBIDDEN: u32 = 4;
+}
+
+/// At whose expense a flow is: its initiator's, or the responder's where the initiator is no endpoint of the network.
+#[inline(always)]
+const fn owner_of(flow: &Flow) -> u32 {
+    if flow.ifindex[0] != 0 {
+        flow.ifindex[0]
+    } else {
+        flow.ifindex[1]
+    }
 }

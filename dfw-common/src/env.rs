@@ -75,6 +75,6 @@ pub trait Env: Sized {
 
     /// [`conntrack::place`].
     fn place(&mut self, owner: &Endpoint, key: &FlowKey) -> Option<u32> {
-        conntrack::place(self, owner.ring_base, owner.ring_mask, key)
+        conntrack::place(self, owner.ifindex, owner.ring_base, owner.ring_mask, key)
     }
 }

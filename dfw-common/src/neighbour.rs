@@ -212,7 +212,12 @@ fn from_neighbour<E: Env>(
         return case.guard(Reason::SpoofedNeighbour);
     }
     if headers.source.is_unspecified() {
-        return Outcome::PASS;
+        // Somebody asks whether an address is free. This endpoint's is not: the question would make it give it up.
+        return if is_mine(own, &case.me) && !case.is_from_host() {
+            case.guard(Reason::SpoofedNeighbour)
+        } else {
+            Outcome::PASS
+        };
     }
     let identity = if is_mine(own, &case.me) {
         own.identity

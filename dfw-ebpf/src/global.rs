@@ -51,12 +51,12 @@ pub(crate) extern "C" fn dfw_flow(scratch: *mut Scratch) -> u32 {
 /// [`conntrack::place`]; `u64::MAX` when there is no place.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn dfw_place(base: u32, mask: u32, key: *const FlowKey) -> u64 {
+pub(crate) extern "C" fn dfw_place(owner: u32, base: u32, mask: u32, key: *const FlowKey) -> u64 {
     if key.is_null() {
         return u64::MAX;
     }
     // SAFETY: not null, and the verifier has checked that every caller passes a whole key.
-    match conntrack::place(&mut Kernel, base, mask, unsafe { &*key }) {
+    match conntrack::place(&mut Kernel, owner, base, mask, unsafe { &*key }) {
         Some(position) => u64::from(position),
         None => u64::MAX,
     }

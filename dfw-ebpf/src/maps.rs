@@ -224,7 +224,7 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn place(&mut self, owner: &Endpoint, key: &FlowKey) -> Option<u32> {
-        let position = global::dfw_place(owner.ring_base, owner.ring_mask, key);
+        let position = global::dfw_place(owner.ifindex, owner.ring_base, owner.ring_mask, key);
         u32::try_from(position).ok()
     }
 }

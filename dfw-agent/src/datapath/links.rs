@@ -1,7 +1,7 @@
 //! The programs on interfaces: attached first in their hook, pinned, held, swapped without a gap.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
@@ -141,23 +141,28 @@ impl LinkSet {
         Ok(())
     }
 
-    /// Interfaces that have links, with their role.
-    pub fn held(&self) -> impl Iterator<Item = (u32, Role)> + '_ {
-        self.held
-            .keys()
-            .filter(|place| matches!(place.hook, TcxHook::Ingress))
-            .map(|place| (place.ifindex, place.role))
-    }
-
-    /// Whether both hooks of an interface are ours.
-    pub fn is_attached(&self, ifindex: u32, role: Role) -> bool {
-        HOOKS.iter().all(|hook| {
+    /// Interfaces that have both links of a role.
+    pub fn complete(&self) -> BTreeSet<(u32, Role)> {
+        let has = |ifindex, role, hook| {
             self.held.contains_key(&Place {
                 ifindex,
                 role,
-                hook: *hook,
+                hook,
             })
-        })
+        };
+        self.held
+            .keys()
+            .map(|place| (place.ifindex, place.role))
+            .filter(|(ifindex, role)| HOOKS.iter().all(|hook| has(*ifindex, *role, *hook)))
+            .collect()
+    }
+
+    /// Interfaces that have any link.
+    pub fn touched(&self) -> BTreeSet<(u32, Role)> {
+        self.held
+            .keys()
+            .map(|place| (place.ifindex, place.role))
+            .collect()
     }
 
     /// Attaches both programs to an interface, first in their hooks. Attached already is no error.

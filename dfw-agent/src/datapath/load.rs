@@ -167,11 +167,6 @@ impl Pins {
         self.root.join("links")
     }
 
-    /// Whether an agent was here before: its maps are there.
-    pub fn exist(&self) -> bool {
-        self.maps().join(layout::ENDPOINTS).exists()
-    }
-
     fn create(&self) -> Result<(), LoadError> {
         for path in [self.maps(), self.links()] {
             fs::create_dir_all(&path).map_err(|source| LoadError::Pins {

@@ -3,12 +3,16 @@
 pub mod figures;
 pub mod links;
 pub mod load;
+mod mirror;
 pub mod rings;
 pub mod sys;
 pub mod tables;
 mod uninstall;
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc, thread::sleep, time::Duration};
+use std::{
+    collections::BTreeSet, io, os::fd::AsRawFd, path::Path, sync::Arc, thread::sleep,
+    time::Duration,
+};
 
 use aya::{
     Ebpf,
@@ -49,7 +53,7 @@ pub struct Datapath {
     links: LinkSet,
     tables: Tables,
     figures: Arc<Figures>,
-    /// No earlier agent had left anything.
+    /// No earlier agent has attached anything.
     is_first: bool,
 }
 
@@ -62,7 +66,6 @@ impl Datapath {
     pub fn open(bpffs: &Path, options: Options) -> Result<Self, LoadError> {
         load::preflight(bpffs)?;
         let pins = Pins::new(bpffs);
-        let is_first = !pins.exist();
         let mut object = load::load(&pins, options)?;
         let hz = measure_hz(classifier(&mut object, program::EMPTY)?)?;
         let capacities = (
@@ -70,6 +73,8 @@ impl Datapath {
             tables::capacity_of(&object, layout::FLOWS)?,
         );
         let mut tables = Tables::open(&mut object, pinned_counters(&pins)?)?;
+        // Set by the first agent that came as far as attaching.
+        let is_first = tables.settings().adopt_until == 0;
         tables.set(|settings| {
             settings.hz = hz;
             settings.event_rate = EVENT_RATE;
@@ -90,7 +95,7 @@ impl Datapath {
         })
     }
 
-    /// Whether an earlier agent had left nothing.
+    /// Whether no earlier agent has attached anything.
     pub fn is_first(&self) -> bool {
         self.is_first
     }
@@ -108,15 +113,15 @@ impl Datapath {
         take(&mut self.object, layout::EVENTS)
     }
 
-    /// What the programs log, when they were loaded with [`Options::traces`]: to be flushed when it is readable. Needs a
-    /// tokio runtime.
+    /// What the programs log, when they were loaded with [`Options::traces`]: to be flushed when it is [`readable`].
     ///
     /// # Errors
-    /// The object has no log buffer, or the runtime refuses its descriptor.
-    pub fn traces(&mut self) -> io::Result<AsyncFd<Traces>> {
-        let logger = EbpfLogger::init(&mut self.object).map_err(io::Error::other)?;
-        // SAFETY: the logger owns its map's descriptor and gives the same one until it is dropped.
-        unsafe { AsyncFd::register(logger) }.map_err(io::Error::from)
+    /// The object has no log buffer.
+    pub fn traces(&mut self) -> Result<Traces, LoadError> {
+        EbpfLogger::init(&mut self.object).map_err(|error| LoadError::Bpf {
+            action: "read what the programs log".to_owned(),
+            source: io::Error::other(error),
+        })
     }
 
     /// For connections that are older than dfw: from now on they are taken in for a while.
@@ -156,7 +161,11 @@ impl reconcile::Datapath for Datapath {
     type Error = LoadError;
 
     fn attached(&self) -> BTreeSet<(u32, Role)> {
-        self.links.held().collect()
+        self.links.complete()
+    }
+
+    fn touched(&self) -> BTreeSet<(u32, Role)> {
+        self.links.touched()
     }
 
     fn attach(&mut self, ifindex: u32, role: Role) -> Result<(), LoadError> {
@@ -180,13 +189,19 @@ impl reconcile::Datapath for Datapath {
     }
 }
 
-/// The event buffer, to be waited for. Needs a tokio runtime.
+/// A buffer of the kernel that can be waited for.
+pub trait Buffer: AsRawFd {}
+
+impl Buffer for Events {}
+impl Buffer for Traces {}
+
+/// A buffer, to be waited for. Needs a tokio runtime.
 ///
 /// # Errors
 /// The runtime refuses the descriptor.
-pub fn readable(events: Events) -> io::Result<AsyncFd<Events>> {
-    // SAFETY: a ring buffer owns its map's descriptor and gives the same one until it is dropped.
-    unsafe { AsyncFd::register(events) }.map_err(io::Error::from)
+pub fn readable<B: Buffer>(buffer: B) -> io::Result<AsyncFd<B>> {
+    // SAFETY: both kinds own their map's descriptor and give the same one until they are dropped.
+    unsafe { AsyncFd::register(buffer) }.map_err(io::Error::from)
 }
 
 fn pinned_counters(pins: &Pins) -> Result<PerCpuArray<MapData, u64>, LoadError> {

@@ -1,8 +1,8 @@
 //! Who owns which part of the flow ring: each endpoint's quota of flows. Pure.
 //!
 //! Parts are powers of two and aligned to their size (a buddy allocation). The first endpoints get large parts; when no
-//! room is left, the largest part is halved for the newcomer. What its owner had in the lost half is recycled by the
-//! newcomer's flows, as it would have been by its owner's own at that quota.
+//! room is left, the largest part is halved for the newcomer. What its owner has in the lost half stays until it expires:
+//! the newcomer's flows go where there is room (`dfw_common::conntrack::place`).
 
 use std::collections::BTreeMap;
 

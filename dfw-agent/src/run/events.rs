@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{io::unix::AsyncFd, sync::watch};
+use tokio::sync::watch;
 
 use super::follow::Rules;
 use crate::{
@@ -58,7 +58,14 @@ pub(super) async fn log(
 }
 
 /// Passes on what the programs themselves log.
-pub(super) async fn trace(mut tracer: AsyncFd<Traces>) {
+pub(super) async fn trace(traces: Traces) {
+    let mut tracer = match datapath::readable(traces) {
+        Ok(tracer) => tracer,
+        Err(error) => {
+            tracing::error!(%error, "what the programs log cannot be read");
+            return;
+        }
+    };
     loop {
         match tracer.readable_mut().await {
             Ok(mut guard) => {

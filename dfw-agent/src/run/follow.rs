@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,10 +15,10 @@ use tokio::{
 
 use crate::{
     config::Origin,
-    datapath::Datapath,
+    datapath::{Datapath, Events, Traces, load},
     exit::{ExitCode, Failure},
     model::View,
-    policy::RuleText,
+    policy::{Compiler, Options, RuleText},
     reconcile::{Observer, Reconciler},
     source::{
         Source,
@@ -46,47 +47,109 @@ pub(super) struct Published {
     pub(super) rules: watch::Sender<Rules>,
 }
 
-/// Everything that the reconciling thread owns.
-pub(super) struct Follower {
+/// What the reconciling thread starts from.
+pub(super) struct Seed {
     pub(super) origin: Origin,
-    pub(super) prefix: String,
-    pub(super) reconciler: Reconciler<Datapath>,
-    /// Nobody was here before: connections that are open are taken in.
-    pub(super) adopts: bool,
-    pub(super) metrics: Metrics,
+    pub(super) bpffs: PathBuf,
+    pub(super) load: load::Options,
+    pub(super) policy: Options,
+    pub(super) views: watch::Receiver<Arc<View>>,
     pub(super) published: Published,
     pub(super) halt: Arc<Notify>,
-    /// When the kernel's maps were last read in full.
-    pub(super) reread: Instant,
 }
 
-impl Follower {
-    /// Says once whether it could start, then follows until it is told to halt.
-    pub(super) async fn run(self, ready: oneshot::Sender<Result<(), Failure>>) {
-        let links = LinkWatcher::open().await.map_err(Failure::from);
-        match (links, self.origin.clone()) {
-            (Err(failure), _) => drop(ready.send(Err(failure))),
-            (Ok(links), Origin::Docker { host }) => {
-                match DockerSource::connect(Some(&host), &self.prefix).await {
-                    Ok(source) => self.follow(source, links, ready).await,
+/// What the serving thread gets when the other has started.
+pub(super) struct Ready {
+    pub(super) metrics: Metrics,
+    pub(super) events: Events,
+    /// When the programs were loaded with traces.
+    pub(super) traces: Option<Traces>,
+}
+
+impl Seed {
+    /// Says once whether it could start, then follows until it is told to halt. The kernel is touched last: whatever else
+    /// is missing or wrong, what was in force stays as it was.
+    pub(super) async fn run(self, ready: oneshot::Sender<Result<Ready, Failure>>) {
+        let links = match LinkWatcher::open().await {
+            Ok(links) => links,
+            Err(error) => return drop(ready.send(Err(error.into()))),
+        };
+        match self.origin.clone() {
+            Origin::Docker { host } => {
+                match DockerSource::connect(Some(&host), &self.policy.prefix).await {
+                    Ok(source) => self.start(source, links, ready).await,
                     Err(error) => drop(ready.send(Err(error.into()))),
                 }
             }
-            (Ok(links), Origin::Inventory { file }) => match InventorySource::open(file) {
-                Ok(source) => self.follow(source, links, ready).await,
+            Origin::Inventory { file } => match InventorySource::open(file) {
+                Ok(source) => self.start(source, links, ready).await,
                 Err(error) => drop(ready.send(Err(error.into()))),
             },
         }
     }
 
-    async fn follow<S: Source>(
-        mut self,
-        mut source: S,
-        mut links: LinkWatcher,
-        ready: oneshot::Sender<Result<(), Failure>>,
+    async fn start<S: Source>(
+        self,
+        source: S,
+        links: LinkWatcher,
+        ready: oneshot::Sender<Result<Ready, Failure>>,
     ) {
-        // Nobody waits for it any more when the process is about to end.
-        let _ = ready.send(Ok(()));
+        match self.grow() {
+            // Nobody waits for it any more when the process is about to end.
+            Ok((follower, seen)) => match ready.send(Ok(seen)) {
+                Ok(()) => follower.follow(source, links).await,
+                Err(_) => {}
+            },
+            Err(error) => drop(ready.send(Err(error.into()))),
+        }
+    }
+
+    fn grow(self) -> Result<(Follower, Ready), load::LoadError> {
+        let mut datapath = Datapath::open(&self.bpffs, self.load)?;
+        let adopts = datapath.is_first();
+        tracing::info!(
+            bpffs = %self.bpffs.display(),
+            "{}",
+            if adopts { "programs loaded" } else { "programs loaded, took over what was in force" }
+        );
+        let metrics = Metrics::new(self.views, datapath.figures());
+        let ready = Ready {
+            metrics: metrics.clone(),
+            events: datapath.events()?,
+            traces: if self.load.traces {
+                Some(datapath.traces()?)
+            } else {
+                None
+            },
+        };
+        let (first, held) = datapath.held();
+        let compiler = Compiler::new(first, held);
+        let follower = Follower {
+            reconciler: Reconciler::new(datapath, compiler, self.policy),
+            adopts,
+            metrics,
+            published: self.published,
+            halt: self.halt,
+            reread: Instant::now(),
+        };
+        Ok((follower, ready))
+    }
+}
+
+/// Everything that the reconciling thread owns.
+struct Follower {
+    reconciler: Reconciler<Datapath>,
+    /// Nobody was here before: connections that are open are taken in.
+    adopts: bool,
+    metrics: Metrics,
+    published: Published,
+    halt: Arc<Notify>,
+    /// When the kernel's maps were last read in full.
+    reread: Instant,
+}
+
+impl Follower {
+    async fn follow<S: Source>(mut self, mut source: S, mut links: LinkWatcher) {
         let mut due: Option<Instant> = None;
         let mut last = Instant::now();
         let mut swept = Instant::now();

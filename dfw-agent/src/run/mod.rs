@@ -6,7 +6,7 @@
 mod events;
 mod follow;
 
-use std::{sync::Arc, thread, time::Instant};
+use std::{sync::Arc, thread};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -14,19 +14,15 @@ use tokio::{
     sync::{Notify, oneshot, watch},
 };
 
-use self::follow::{Published, Rules};
+use self::follow::{Published, Ready, Rules, Seed};
 use crate::{
     config::{Config, Unlabelled},
-    datapath::{
-        Datapath,
-        load::{self, LoadError},
-    },
+    datapath::load::{self, LoadError},
     exit::{ExitCode, Failure},
     model::View,
-    policy::{Compiler, Mode, Options},
-    reconcile::Reconciler,
+    policy::{Mode, Options},
     source::{docker::ConnectError, inventory::InventoryError},
-    telemetry::{Metrics, http, listen, log::Level},
+    telemetry::{http, listen, log::Level},
 };
 
 /// Environment variables for tests: smaller maps, to see what happens when one is full.
@@ -46,76 +42,47 @@ pub fn run(config: Config) -> Result<(), Failure> {
         let _entered = runtime.enter();
         listen::bind_unix(&config.socket)?
     };
-    let traces = config.log_level == Level::Trace;
-    let mut datapath = Datapath::open(&config.bpffs, load_options(traces))?;
-    let events = datapath.events()?;
-    let tracer = traces.then(|| {
-        let _entered = runtime.enter();
-        datapath.traces()
-    });
-    let is_first = datapath.is_first();
-    let figures = datapath.figures();
-    tracing::info!(
-        bpffs = %config.bpffs.display(),
-        "{}",
-        if is_first { "programs loaded" } else { "programs loaded, took over what was in force" }
-    );
-
     let (view, views) = watch::channel(Arc::new(View::default()));
     let (rules, rule_texts) = watch::channel(Rules::default());
-    let metrics = Metrics::new(views.clone(), figures);
-    let stop = Arc::new(Notify::new());
-    let halt = Arc::new(Notify::new());
+    let (stop, halt) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (ready, is_ready) = oneshot::channel();
-    let (first, held) = datapath.held();
-    let options = Options {
-        unlabelled: mode(config.unlabelled),
-        prefix: config.label_prefix.clone(),
-    };
-    let follower = follow::Follower {
+    let seed = Seed {
         origin: config.origin,
-        prefix: config.label_prefix,
-        reconciler: Reconciler::new(datapath, Compiler::new(first, held), options),
-        adopts: is_first,
-        metrics: metrics.clone(),
+        bpffs: config.bpffs,
+        load: load_options(config.log_level == Level::Trace),
+        policy: Options {
+            unlabelled: mode(config.unlabelled),
+            prefix: config.label_prefix,
+        },
+        views: views.clone(),
         published: Published { view, rules },
         halt: Arc::clone(&halt),
-        reread: Instant::now(),
     };
-    let follower = spawn(follower, ready)?;
-
-    let shared = http::Shared {
-        view: views.clone(),
-        metrics,
-        stop: Arc::clone(&stop),
-    };
+    let (follower, has_ended) = spawn(seed, ready)?;
     let outcome = runtime.block_on(async {
-        if let Ok(Err(failure)) = is_ready.await {
-            return Err(failure);
-        }
-        tokio::spawn(http::serve(
-            tcp,
-            http::public(shared.clone()),
-            std::future::pending(),
-        ));
-        tokio::spawn(http::serve(
-            unix,
-            http::commands(shared),
-            std::future::pending(),
-        ));
-        tokio::spawn(events::log(events, views, rule_texts));
-        match tracer {
-            Some(Ok(tracer)) => drop(tokio::spawn(events::trace(tracer))),
-            Some(Err(error)) => tracing::warn!(%error, "what the programs log cannot be read"),
-            None => {}
+        // Without a word it has panicked, which is told below.
+        let Ok(ready) = is_ready.await else {
+            return Ok(());
+        };
+        let ready = ready?;
+        let shared = http::Shared {
+            view: views.clone(),
+            metrics: ready.metrics,
+            stop: Arc::clone(&stop),
+        };
+        let forever = std::future::pending;
+        tokio::spawn(http::serve(tcp, http::public(shared.clone()), forever()));
+        tokio::spawn(http::serve(unix, http::commands(shared), forever()));
+        tokio::spawn(events::log(ready.events, views, rule_texts));
+        if let Some(traces) = ready.traces {
+            tokio::spawn(events::trace(traces));
         }
         tracing::info!(listen = %config.listen, socket = %config.socket.display(), "ready");
-        until_told(&stop).await
+        until_told(&stop, has_ended).await
     });
     halt.notify_one();
     let ended = follower.join();
     drop(socket_file);
-    outcome?;
     ended.map_err(|_| {
         Failure::new(
             ExitCode::Failure,
@@ -123,6 +90,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
             "enforcement stays in place; start dfw again and report the log above",
         )
     })?;
+    outcome?;
     tracing::info!(
         "stopped; enforcement stays in place until `dfw run` takes over or `dfw uninstall` removes it"
     );
@@ -142,15 +110,21 @@ fn runtime() -> Result<Runtime, Failure> {
         })
 }
 
+/// Starts the reconciling thread. The receiver ends when the thread does, however that comes.
 fn spawn(
-    follower: follow::Follower,
-    ready: oneshot::Sender<Result<(), Failure>>,
-) -> Result<thread::JoinHandle<()>, Failure> {
+    seed: Seed,
+    ready: oneshot::Sender<Result<Ready, Failure>>,
+) -> Result<(thread::JoinHandle<()>, oneshot::Receiver<()>), Failure> {
     let runtime = runtime()?;
-    let body = move || runtime.block_on(follower.run(ready));
+    let (alive, has_ended) = oneshot::channel();
+    let body = move || {
+        let _alive: oneshot::Sender<()> = alive;
+        runtime.block_on(seed.run(ready));
+    };
     thread::Builder::new()
         .name("reconcile".to_owned())
         .spawn(body)
+        .map(|thread| (thread, has_ended))
         .map_err(|error| {
             Failure::new(
                 ExitCode::Failure,
@@ -160,7 +134,7 @@ fn spawn(
         })
 }
 
-async fn until_told(stop: &Notify) -> Result<(), Failure> {
+async fn until_told(stop: &Notify, has_ended: oneshot::Receiver<()>) -> Result<(), Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| {
             Failure::new(
@@ -178,6 +152,7 @@ async fn until_told(stop: &Notify) -> Result<(), Failure> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
         () = stop.notified() => "a command",
+        _ = has_ended => "the end of its other thread",
     };
     tracing::info!("told to stop by {by}");
     Ok(())
@@ -239,7 +214,7 @@ impl From<ConnectError> for Failure {
 
 impl From<InventoryError> for Failure {
     fn from(error: InventoryError) -> Self {
-        let hint = "docs/inventory in README.md shows a whole file";
+        let hint = "README.md, \"Without Docker\", has a whole file";
         Self::new(ExitCode::Config, error.to_string(), hint)
     }
 }
