@@ -142,7 +142,10 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
         let mut cost = match env.held(position) {
             // A flow that was placed anew elsewhere has left its old key behind.
             Some((protocol, flow)) if flow.ring == position => {
-                whose = owner_of(flow);
+                // One that was taken in by an answer is at the expense of who answered.
+                if flow.ifindex[1] != owner {
+                    whose = owner_of(flow);
+                }
                 if is_expired(flow, protocol, now, hz) {
                     cost::EXPIRED
                 } else if flow.state == state::ESTABLISHED {

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod bridge;
 pub mod canary;
 pub mod engine;
+pub mod frame;
 pub mod http;
 pub mod inventory;
 pub mod namespace;

@@ -1,0 +1,177 @@
+//! ICMP errors: about a packet of a flow of this network, to the end that sent it (docs/semantics.md section 8).
+
+use dfw_common::reason::Reason;
+use dfw_tests::frame::{Ip, flags, icmp, tcp, udp};
+
+use crate::{
+    scenario::{Family, UPLINK, Who},
+    table::{Row, Step, allow, audit, deny, from, packet, row, silent, to},
+};
+use Who::{A, B, C, D, Host, World};
+
+/// An error by `reporter` to `sender` that quotes a packet.
+fn error(family: Family, reporter: Who, sender: Who, quoted: &Ip) -> Ip {
+    let (protocol, kind) = family.unreachable();
+    let quote = &quoted.frame()[14..];
+    let rest = [&[0; 4], quote].concat();
+    packet(family, reporter, sender, icmp(protocol, kind, 1, &rest))
+}
+
+pub(crate) fn rows(family: Family) -> Vec<Row> {
+    let syn = packet(family, A, B, tcp(4000, 80, flags::SYN));
+    let out = packet(family, A, World, tcp(4000, 443, flags::SYN));
+    let datagram = packet(family, A, B, udp(4000, 53));
+    let (echo_protocol, echo, reply) = family.icmp();
+    let ping = packet(family, A, B, icmp(echo_protocol, echo, 0, &[0, 7, 0, 1]));
+    let pong = packet(family, B, A, icmp(echo_protocol, reply, 0, &[0, 7, 0, 1]));
+    let never = packet(family, A, B, tcp(4001, 80, flags::SYN));
+    let related = allow(Reason::Related);
+    let no_flow = deny(Reason::NoFlow);
+    let of_syn = error(family, B, A, &syn);
+    let of_out = error(family, World, A, &out);
+    let mut cut = of_syn.clone();
+    cut.upper.1.truncate(8 + 20);
+    let mut cut_in_ports = of_syn.clone();
+    cut_in_ports.upper.1.truncate(of_syn.upper.1.len() - 14);
+    let mut rows = vec![
+        row("sent by the other end", from(B), of_syn.clone(), related).seen(from(A), syn.clone()),
+        row(
+            "received from the other end",
+            to(A, B.ifindex()),
+            of_syn.clone(),
+            related,
+        )
+        .seen(from(A), syn.clone()),
+        row(
+            "about a datagram",
+            from(B),
+            error(family, B, A, &datagram),
+            related,
+        )
+        .seen(from(A), datagram),
+        row(
+            "about an echo",
+            from(B),
+            error(family, B, A, &ping),
+            related,
+        )
+        .seen(from(A), ping.clone()),
+        row(
+            "about an echo reply",
+            from(A),
+            error(family, A, B, &pong),
+            related,
+        )
+        .seen(from(A), ping)
+        .seen(from(B), pong),
+        row(
+            "from a router of the world",
+            to(A, UPLINK),
+            of_out.clone(),
+            related,
+        )
+        .seen(from(A), out.clone()),
+        row(
+            "from the host",
+            to(A, 0),
+            error(family, Host, A, &out),
+            related,
+        )
+        .seen(from(A), out.clone()),
+        row("about nothing", from(B), of_syn.clone(), no_flow),
+        row(
+            "about nothing, received",
+            to(A, B.ifindex()),
+            of_syn.clone(),
+            no_flow,
+        ),
+        row(
+            "about nothing of the world, received",
+            to(A, UPLINK),
+            of_out.clone(),
+            no_flow,
+        ),
+        row(
+            "about a packet that was not sent",
+            from(B),
+            error(family, B, A, &never),
+            no_flow,
+        )
+        .seen(from(A), syn.clone()),
+        row(
+            "to the end that did not send",
+            from(A),
+            error(family, A, B, &syn),
+            no_flow,
+        )
+        .seen(from(A), syn.clone()),
+        row(
+            "forged by a neighbour that is not in the flow",
+            from(C),
+            error(family, C, A, &syn),
+            audit(Reason::NoFlow),
+        )
+        .seen(from(A), syn.clone()),
+        row(
+            "forged by a neighbour, received",
+            to(A, C.ifindex()),
+            error(family, C, A, &syn),
+            no_flow,
+        )
+        .seen(from(A), syn.clone()),
+        row(
+            "forged by a neighbour about the world, received",
+            to(A, C.ifindex()),
+            error(family, C, A, &out),
+            no_flow,
+        )
+        .seen(from(A), out.clone()),
+        row(
+            "forged by one that is off",
+            from(D),
+            error(family, D, A, &syn),
+            silent(),
+        )
+        .seen(from(A), syn.clone()),
+        row(
+            "forged by one that is off, received",
+            to(A, D.ifindex()),
+            error(family, D, A, &syn),
+            no_flow,
+        )
+        .seen(from(A), syn.clone()),
+        row(
+            "about another's flow",
+            to(B, UPLINK),
+            error(family, World, B, &out),
+            no_flow,
+        )
+        .seen(from(A), out.clone()),
+        row("about an expired flow", from(B), of_syn.clone(), no_flow)
+            .seen(from(A), syn.clone())
+            .after(Step::Silence(61)),
+        row(
+            "received by one that audits, about nothing",
+            to(C, UPLINK),
+            error(family, World, C, &packet(family, C, World, udp(1, 2))),
+            audit(Reason::NoFlow),
+        ),
+        row("quotes too little", from(B), cut, no_flow).seen(from(A), syn.clone()),
+        row("quotes no whole port", from(B), cut_in_ports, no_flow).seen(from(A), syn.clone()),
+    ];
+    let mut fragment = syn.clone();
+    match family {
+        Family::V4 => fragment.fragment = Some((1, true)),
+        Family::V6 => fragment.extensions = vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0])],
+    }
+    rows.push(
+        row(
+            "quotes what has no ports to read",
+            from(B),
+            error(family, B, A, &fragment),
+            no_flow,
+        )
+        .seen(from(A), syn),
+    );
+    rows
+}

@@ -1,0 +1,86 @@
+//! The verdict table: packets, and what the shipped object makes of them (BPF_PROG_TEST_RUN). Every row is tried in the
+//! kernel and on plain maps; both must do and count the same.
+
+mod addresses;
+mod bridge;
+mod differential;
+mod errors;
+mod flows;
+mod guards;
+mod kernel;
+mod modes;
+mod neighbours;
+mod quota;
+mod scenario;
+mod state;
+mod table;
+
+use std::collections::BTreeSet;
+
+use dfw_agent::datapath::load::Options;
+use dfw_common::reason::Reason;
+
+use crate::{
+    scenario::Family,
+    table::{Lab, Row},
+};
+
+fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for family in Family::ALL {
+        let topics: [fn(Family) -> Vec<Row>; 8] = [
+            guards::rows,
+            addresses::rows,
+            flows::rows,
+            modes::rows,
+            errors::rows,
+            neighbours::rows,
+            bridge::rows,
+            quota::rows,
+        ];
+        for topic in topics {
+            let of_family = topic(family).into_iter();
+            rows.extend(of_family.map(|row| Row {
+                name: format!("{family:?}: {}", row.name),
+                ..row
+            }));
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_row_has_its_verdict() {
+    let rows = rows();
+    let failures: Vec<String> = in_lab(|lab| {
+        let failures = rows.iter().filter_map(|row| lab.check(row).err());
+        failures.collect()
+    });
+    let (failed, all) = (failures.len(), rows.len());
+    assert!(
+        failures.is_empty(),
+        "{failed} of {all} rows:\n{}",
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn the_table_has_every_reason() {
+    let rows = rows();
+    let found: BTreeSet<Reason> = rows.iter().flat_map(|row| row.expect.reasons()).collect();
+    let missing: Vec<_> = Reason::ALL
+        .iter()
+        .filter(|reason| !found.contains(reason))
+        .collect();
+    assert!(missing.is_empty(), "no row has {missing:?}");
+}
+
+fn in_lab<T: Send>(test: impl FnOnce(&mut Lab<'_>) -> T + Send) -> T {
+    let options = Options {
+        flows: Some(scenario::FLOWS),
+        ..Options::default()
+    };
+    kernel::inside(&scenario::INTERFACES, options, |kernel| {
+        test(&mut Lab::new(kernel))
+    })
+}

@@ -1,0 +1,138 @@
+//! Nobody fills or evicts another's flows, and a flood recycles the flooder's own, those without answer first.
+
+use dfw_common::{plain::Tables, reason::Reason};
+use dfw_tests::frame::{flags, tcp, udp};
+
+use crate::{
+    in_lab,
+    scenario::{Family, QUOTA, UPLINK, Who},
+    table::{At, Lab, Row, audit, deny, from, packet, row, silent, to},
+};
+use Who::{A, B, C, D, Host, World};
+use flags::{ACK, SYN, SYN_ACK};
+
+/// What happens where there is no place at all.
+pub(crate) fn rows(family: Family) -> Vec<Row> {
+    let without_ring: fn(&mut Tables) = |tables| {
+        for endpoint in tables.endpoints.values_mut() {
+            endpoint.ring_base = 1 << 20;
+        }
+    };
+    let syn = |sender, receiver| packet(family, sender, receiver, tcp(4000, 80, SYN));
+    let full = deny(Reason::FlowTableFull);
+    let rows = [
+        row("no room", from(A), syn(A, B), full),
+        row("no room, received", to(B, A.ifindex()), syn(A, B), full),
+        row(
+            "no room, audited",
+            from(C),
+            syn(C, Host),
+            audit(Reason::FlowTableFull),
+        ),
+        row(
+            "no room, from one that audits to one that enforces",
+            from(C),
+            syn(C, B),
+            full,
+        ),
+        row(
+            "no room, but none is needed",
+            from(D),
+            syn(D, Host),
+            silent(),
+        ),
+    ];
+    rows.map(|row| row.written(without_ring)).into()
+}
+
+/// How many flows there are; the same in the kernel and on plain maps.
+fn flows(lab: &mut Lab<'_>) -> usize {
+    let in_kernel = lab.kernel.flows().keys().count();
+    assert_eq!(in_kernel, lab.plain.flows.len());
+    in_kernel
+}
+
+/// Sees a frame in the kernel and on plain maps; whether it passes.
+fn see(lab: &mut Lab<'_>, at: At, frame: &[u8]) -> bool {
+    let in_kernel = lab.in_kernel(at, frame);
+    assert_eq!(in_kernel, lab.on_plain_maps(at, frame).passes());
+    in_kernel
+}
+
+#[test]
+fn a_flood_recycles_the_flooders_own_flows() {
+    in_lab(|lab| {
+        for family in Family::ALL {
+            lab.reset();
+            let of_a = |flags| packet(family, A, B, tcp(4000, 80, flags)).frame();
+            let of_b = |flags| packet(family, B, A, tcp(4000, 8080, flags)).frame();
+            assert!(see(lab, from(A), &of_a(SYN)));
+            let answer = packet(family, B, A, tcp(80, 4000, SYN_ACK)).frame();
+            assert!(see(lab, from(B), &answer));
+            assert!(see(lab, from(B), &of_b(SYN)));
+            for port in 0..1000 {
+                let datagram = packet(family, A, B, udp(10_000 + port, 53)).frame();
+                assert!(see(lab, from(A), &datagram), "{family:?} {port}");
+            }
+            assert_eq!(flows(lab), QUOTA as usize + 1, "{family:?}");
+            assert!(see(lab, from(A), &of_a(ACK)), "{family:?}: answered");
+            assert!(see(lab, from(B), &of_b(ACK)), "{family:?}: another's");
+        }
+    });
+}
+
+#[test]
+fn when_all_are_answered_the_oldest_go() {
+    in_lab(|lab| {
+        for family in Family::ALL {
+            lab.reset();
+            let forth =
+                |port: u16, flags| packet(family, A, B, tcp(4000 + port, 80, flags)).frame();
+            let back = |port: u16| packet(family, B, A, tcp(80, 4000 + port, SYN_ACK)).frame();
+            for port in 0..200 {
+                assert!(see(lab, from(A), &forth(port, SYN)), "{family:?} {port}");
+                assert!(see(lab, from(B), &back(port)), "{family:?} {port}");
+            }
+            assert_eq!(flows(lab), QUOTA as usize, "{family:?}");
+            assert!(!see(lab, from(A), &forth(0, ACK)), "{family:?}: the first");
+            assert!(see(lab, from(A), &forth(199, ACK)), "{family:?}: the last");
+        }
+    });
+}
+
+#[test]
+fn the_world_spends_its_receivers_quota() {
+    in_lab(|lab| {
+        for family in Family::ALL {
+            lab.reset();
+            let of_a = |flags| packet(family, A, B, tcp(4000, 80, flags)).frame();
+            assert!(see(lab, from(A), &of_a(SYN)));
+            for port in 0..1000 {
+                let syn = packet(family, World, B, tcp(10_000 + port, 443, SYN)).frame();
+                assert!(see(lab, to(B, UPLINK), &syn), "{family:?} {port}");
+            }
+            assert_eq!(flows(lab), QUOTA as usize + 1, "{family:?}");
+            assert!(see(lab, from(A), &of_a(ACK)), "{family:?}: another's");
+        }
+    });
+}
+
+#[test]
+fn a_table_without_room_opens_nothing() {
+    in_lab(|lab| {
+        lab.reset();
+        // More quota than there is room for: the agent gives out no such thing, but the table must hold all the same.
+        lab.change(|tables| {
+            for endpoint in tables.endpoints.values_mut() {
+                (endpoint.ring_base, endpoint.ring_mask) = (0, 1023);
+            }
+        });
+        let passed = (0..1000).filter(|port| {
+            let datagram = packet(Family::V4, A, B, udp(10_000 + port, 53)).frame();
+            see(lab, from(A), &datagram)
+        });
+        let passed = passed.count();
+        assert!((1..1000).contains(&passed), "{passed}");
+        assert!(flows(lab) <= crate::scenario::FLOWS as usize);
+    });
+}

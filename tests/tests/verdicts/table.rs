@@ -1,0 +1,448 @@
+//! Rows of the table, and how one is tried: by the shipped object in the kernel and by the same code on plain maps.
+
+use std::collections::BTreeMap;
+
+use dfw_agent::datapath::load::program;
+use dfw_common::{
+    backstop::backstop,
+    decide::{Hook, Place, Scratch, decide},
+    maps,
+    plain::{Plain, Tables},
+    reason::{Direction, Reason, Verdict},
+    value::Flow,
+};
+use dfw_tests::frame::{Ip, Upper};
+
+use crate::{
+    kernel::Kernel,
+    scenario::{self, BRIDGE, ENDPOINTS, Family, Who},
+    state,
+};
+
+/// Where a frame is seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum At {
+    /// A hook of an endpoint.
+    Endpoint(Place),
+    /// A hook of the bridge.
+    Bridge(Hook),
+}
+
+/// At the hook where somebody sends.
+pub(crate) fn from(who: Who) -> At {
+    At::Endpoint(Place {
+        hook: Hook::From,
+        ifindex: who.ifindex(),
+        ingress: who.ifindex(),
+    })
+}
+
+/// At the hook where somebody receives, having come by the interface `ingress`; 0 is the host itself.
+pub(crate) fn to(who: Who, ingress: u32) -> At {
+    At::Endpoint(Place {
+        hook: Hook::To,
+        ifindex: who.ifindex(),
+        ingress,
+    })
+}
+
+/// A frame of an IP packet between two.
+pub(crate) fn packet(family: Family, sender: Who, receiver: Who, upper: Upper) -> Ip {
+    Ip {
+        macs: [receiver.mac(), sender.mac()],
+        source: sender.ip(family),
+        destination: receiver.ip(family),
+        hops: 64,
+        options: Vec::new(),
+        extensions: Vec::new(),
+        fragment: None,
+        upper,
+    }
+}
+
+/// What happens before the frame of a row.
+pub(crate) enum Step {
+    /// A frame is seen.
+    Seen(At, Vec<u8>),
+    /// The agent writes; the epoch is bumped afterwards, as it does.
+    Written(fn(&mut Tables)),
+    /// Nothing, for so many seconds.
+    Silence(u32),
+    /// The flow table becomes something that it should not be.
+    Corrupted,
+}
+
+/// What must become of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expect {
+    pass: bool,
+    own: Option<(Verdict, Reason)>,
+    peer: Option<(Who, Reason)>,
+}
+
+/// Passes and is counted.
+pub(crate) fn allow(reason: Reason) -> Expect {
+    expect(true, Some((Verdict::Allow, reason)))
+}
+
+/// Passes and is counted as what would have been dropped.
+pub(crate) fn audit(reason: Reason) -> Expect {
+    expect(true, Some((Verdict::Audit, reason)))
+}
+
+/// Dropped and counted.
+pub(crate) fn deny(reason: Reason) -> Expect {
+    expect(false, Some((Verdict::Deny, reason)))
+}
+
+/// Passes and counts nowhere.
+pub(crate) fn silent() -> Expect {
+    expect(true, None)
+}
+
+fn expect(pass: bool, own: Option<(Verdict, Reason)>) -> Expect {
+    Expect {
+        pass,
+        own,
+        peer: None,
+    }
+}
+
+impl Expect {
+    /// Dropped after all: the receiver denies it.
+    pub(crate) fn but_denied_by(self, peer: Who, reason: Reason) -> Self {
+        Self {
+            pass: false,
+            peer: Some((peer, reason)),
+            ..self
+        }
+    }
+
+    /// Whether the frame goes on.
+    pub(crate) fn passes(&self) -> bool {
+        self.pass
+    }
+
+    /// The reasons in it.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = Reason> {
+        let own = self.own.map(|(_, reason)| reason);
+        own.into_iter().chain(self.peer.map(|(_, reason)| reason))
+    }
+}
+
+/// One row.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) before: Vec<Step>,
+    pub(crate) at: At,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) expect: Expect,
+}
+
+/// A frame that is the first of all.
+pub(crate) fn row(name: impl Into<String>, at: At, frame: impl Into<Bytes>, expect: Expect) -> Row {
+    Row {
+        name: name.into(),
+        before: Vec::new(),
+        at,
+        frame: frame.into().0,
+        expect,
+    }
+}
+
+/// A frame, or the packet that it carries.
+pub(crate) struct Bytes(Vec<u8>);
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Ip> for Bytes {
+    fn from(packet: Ip) -> Self {
+        Self(packet.frame())
+    }
+}
+
+impl Row {
+    /// Something that happens before; steps are told in their order.
+    pub(crate) fn after(mut self, step: Step) -> Self {
+        self.before.push(step);
+        self
+    }
+
+    /// A frame that is seen before.
+    pub(crate) fn seen(self, at: At, frame: impl Into<Bytes>) -> Self {
+        self.after(Step::Seen(at, frame.into().0))
+    }
+
+    /// What the agent writes before.
+    pub(crate) fn written(self, change: fn(&mut Tables)) -> Self {
+        self.after(Step::Written(change))
+    }
+}
+
+/// What became of a frame, and the packets that it was counted as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pass: bool,
+    reasons: BTreeMap<(Direction, Verdict, Reason), u64>,
+    /// By ifindex.
+    endpoints: BTreeMap<(u32, Direction, Verdict), u64>,
+}
+
+impl Seen {
+    /// Whether the frame goes on.
+    pub(crate) fn passes(&self) -> bool {
+        self.pass
+    }
+
+    fn count(&mut self, ifindex: u32, direction: Direction, verdict: Verdict, reason: Reason) {
+        *self
+            .reasons
+            .entry((direction, verdict, reason))
+            .or_default() += 1;
+        // The packets of nobody who is known are counted by reason only.
+        if ENDPOINTS.iter().any(|who| who.ifindex() == ifindex) {
+            *self
+                .endpoints
+                .entry((ifindex, direction, verdict))
+                .or_default() += 1;
+        }
+    }
+
+    /// What a row says.
+    fn expected(row: &Row) -> Self {
+        let mut seen = Self {
+            pass: row.expect.pass,
+            ..Self::default()
+        };
+        let (ifindex, hook) = match row.at {
+            At::Endpoint(place) => (place.ifindex, place.hook),
+            At::Bridge(hook) => (0, hook),
+        };
+        if let Some((verdict, reason)) = row.expect.own {
+            seen.count(ifindex, direction(hook), verdict, reason);
+        }
+        if let Some((peer, reason)) = row.expect.peer {
+            seen.count(peer.ifindex(), Direction::Ingress, Verdict::Deny, reason);
+        }
+        seen
+    }
+
+    /// What happened beyond an earlier reading of the same counters.
+    pub(crate) fn since(mut self, earlier: &Self) -> Self {
+        for (key, packets) in &mut self.reasons {
+            *packets -= earlier.reasons.get(key).copied().unwrap_or(0);
+        }
+        for (key, packets) in &mut self.endpoints {
+            *packets -= earlier.endpoints.get(key).copied().unwrap_or(0);
+        }
+        self.reasons.retain(|_, packets| *packets > 0);
+        self.endpoints.retain(|_, packets| *packets > 0);
+        self
+    }
+
+    /// Adds what another frame was counted as.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (key, packets) in &other.reasons {
+            *self.reasons.entry(*key).or_default() += packets;
+        }
+        for (key, packets) in &other.endpoints {
+            *self.endpoints.entry(*key).or_default() += packets;
+        }
+    }
+}
+
+fn direction(hook: Hook) -> Direction {
+    match hook {
+        Hook::From => Direction::Egress,
+        Hook::To => Direction::Ingress,
+    }
+}
+
+/// The kernel and the plain maps, with the same contents.
+pub(crate) struct Lab<'k> {
+    pub(crate) kernel: &'k mut Kernel,
+    pub(crate) plain: Plain,
+    base: Tables,
+    is_changed: bool,
+}
+
+impl<'k> Lab<'k> {
+    /// The scenario.
+    pub(crate) fn new(kernel: &'k mut Kernel) -> Self {
+        // As on any kernel of CONFIG_HZ up to 1000; what counts is that tests are faster than timeouts.
+        let base = scenario::tables(1000);
+        kernel.write(&base);
+        let plain = Plain::new(base.clone(), scenario::FLOWS as usize);
+        Self {
+            kernel,
+            plain,
+            base,
+            is_changed: false,
+        }
+    }
+
+    /// As at first.
+    pub(crate) fn reset(&mut self) {
+        if self.is_changed {
+            self.kernel.write(&self.base);
+            self.is_changed = false;
+        }
+        self.kernel.forget(&self.base);
+        self.plain = Plain::new(self.base.clone(), scenario::FLOWS as usize);
+        self.plain.now = self.kernel.now();
+    }
+
+    /// Changes the tables as the agent would.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Tables)) {
+        change(&mut self.plain.tables);
+        let epoch = &mut self.plain.tables.settings.epoch;
+        *epoch = epoch.wrapping_add(1);
+        self.kernel.write(&self.plain.tables);
+        self.is_changed = true;
+    }
+
+    /// Tries a row; says what is not as it should be.
+    pub(crate) fn check(&mut self, row: &Row) -> Result<(), String> {
+        self.reset();
+        for step in &row.before {
+            self.step(step);
+        }
+        let expected = Seen::expected(row);
+        let plain = self.on_plain_maps(row.at, &row.frame);
+        let mut seen = vec![("plain maps", plain)];
+        if state::takes(&row.frame) {
+            let before = self.counters();
+            let pass = self.in_kernel(row.at, &row.frame);
+            let after = self.counters();
+            seen.push((
+                "kernel",
+                Seen {
+                    pass,
+                    ..after.since(&before)
+                },
+            ));
+        }
+        for (who, seen) in seen {
+            if seen != expected {
+                let name = &row.name;
+                return Err(format!(
+                    "{name}: {who}\n  expected {expected:?}\n  seen     {seen:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets something happen.
+    pub(crate) fn step(&mut self, step: &Step) {
+        match step {
+            Step::Seen(at, frame) => {
+                self.in_kernel(*at, frame);
+                self.on_plain_maps(*at, frame);
+            }
+            Step::Written(change) => {
+                let now = self.kernel.now();
+                self.change(|tables| {
+                    change(tables);
+                    // The length of a window becomes its end.
+                    let window = &mut tables.settings.adopt_until;
+                    *window = if *window == 0 {
+                        0
+                    } else {
+                        now.wrapping_add(*window)
+                    };
+                });
+            }
+            Step::Silence(seconds) => {
+                let jiffies = seconds * self.base.settings.hz;
+                self.for_each_flow(|flow| flow.seen = flow.seen.wrapping_sub(jiffies));
+            }
+            Step::Corrupted => self.for_each_flow(|flow| flow.sides[0].reason = u8::MAX),
+        }
+    }
+
+    fn for_each_flow(&mut self, change: impl Fn(&mut Flow)) {
+        let mut flows = self.kernel.flows();
+        let held: Vec<_> = flows.iter().collect::<Result<_, _>>().expect("flows");
+        for (key, mut flow) in held {
+            change(&mut flow);
+            flows.insert(key, flow, 0).expect("the flow is there");
+        }
+        self.plain.flows.values_mut().for_each(change);
+    }
+
+    /// Everything that the kernel has counted.
+    pub(crate) fn counters(&mut self) -> Seen {
+        let mut seen = Seen::default();
+        let packets = self.kernel.counters();
+        for direction in Direction::ALL {
+            for verdict in Verdict::ALL {
+                for reason in Reason::ALL {
+                    let index = maps::counter_index(direction, verdict, *reason);
+                    let packets = packets[index as usize];
+                    seen.reasons.insert((direction, verdict, *reason), packets);
+                }
+                for who in ENDPOINTS {
+                    let slot = maps::endpoint_slot(who.ifindex(), 0);
+                    let index = maps::endpoint_counter_index(slot, direction, verdict);
+                    let packets = self.kernel.endpoint_counter(index);
+                    seen.endpoints
+                        .insert((who.ifindex(), direction, verdict), packets);
+                }
+            }
+        }
+        seen
+    }
+
+    /// Whether a frame passes in the kernel.
+    pub(crate) fn in_kernel(&mut self, at: At, frame: &[u8]) -> bool {
+        let (program, ifindex, ingress) = match at {
+            At::Endpoint(place) => {
+                let program = match place.hook {
+                    Hook::From => program::FROM_ENDPOINT,
+                    Hook::To => program::TO_ENDPOINT,
+                };
+                (program, place.ifindex, place.ingress)
+            }
+            At::Bridge(Hook::From) => (program::FROM_BRIDGE, BRIDGE, BRIDGE),
+            At::Bridge(Hook::To) => (program::TO_BRIDGE, BRIDGE, 0),
+        };
+        match self.kernel.run(program, ifindex, ingress, frame, 1).0 {
+            // TCX_NEXT and TCX_DROP.
+            -1 => true,
+            2 => false,
+            other => panic!("{program} returns {other}"),
+        }
+    }
+
+    /// What becomes of a frame on plain maps.
+    pub(crate) fn on_plain_maps(&mut self, at: At, frame: &[u8]) -> Seen {
+        let mut scratch = Scratch::new();
+        let mut seen = Seen::default();
+        match at {
+            At::Endpoint(place) => {
+                let outcome = decide(&mut self.plain, &frame, &place, &mut scratch);
+                seen.pass = outcome.pass;
+                let own = (place.ifindex, direction(place.hook), outcome.own);
+                let peer = (outcome.peer_ifindex, Direction::Ingress, outcome.peer);
+                for (ifindex, direction, tally) in [own, peer] {
+                    if tally.is_counted {
+                        seen.count(ifindex, direction, tally.verdict, tally.reason);
+                    }
+                }
+            }
+            At::Bridge(hook) => {
+                let reason = backstop(&self.plain, &frame, BRIDGE, hook, &mut scratch);
+                seen.pass = reason.is_none();
+                if let Some(reason) = reason {
+                    seen.count(0, direction(hook), Verdict::Deny, reason);
+                }
+            }
+        }
+        seen
+    }
+}
