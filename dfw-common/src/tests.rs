@@ -167,8 +167,8 @@ proptest! {
     #[test]
     fn a_part_of_the_ring_is_its_owners(opened in prop::collection::vec((0..4u32, any::<u16>(), any::<bool>()), 1..200)) {
         const PART: u32 = 4 * RING_WINDOW;
-        let mut tables = Tables::default();
-        tables.settings = Settings { hz: 100, epoch: 1, ..Settings::default() };
+        let settings = Settings { hz: 100, epoch: 1, ..Settings::default() };
+        let tables = Tables { settings, ..Tables::default() };
         let mut env = Plain::new(tables, 4 * PART as usize);
         for (owner, port, answered) in opened {
             let key = FlowKey { low_port: port, network: owner + 1, protocol: proto::TCP, ..key_of(&Headers::NONE, 1).0 };

@@ -25,17 +25,42 @@ fn is_answered(from: &NetNs, to: SocketAddr) -> bool {
         .is_answered()
 }
 
-/// On both families, as soon as the change has come through, and still a little later.
-#[track_caller]
-fn assert_becomes(what: &str, from: &Container<'_>, to: [SocketAddr; 2], reached: bool) {
-    let from = from.netns();
-    let is_so = || to.iter().all(|to| is_answered(&from, *to) == reached);
-    let became = wait::until(PATIENCE, || is_so().then_some(()));
-    let word = if reached { "open" } else { "closed" };
-    assert!(
-        became.is_some() && is_so(),
-        "{what}: not {word} on both families"
-    );
+/// An engine under dfw.
+struct Site<'a> {
+    engine: &'a Engine,
+    agent: &'a Agent<'a>,
+}
+
+impl<'a> Site<'a> {
+    fn server(&self, rule: &str) -> Container<'a> {
+        let label = format!("--label=dfw.ingress={rule}");
+        self.engine
+            .container("server", &["--network=shop", &label], &LISTEN)
+    }
+
+    fn client(&self, name: &str) -> Container<'a> {
+        self.engine.container(
+            name,
+            &["--network=shop", "--label=dfw.egress=any to any"],
+            &LISTEN,
+        )
+    }
+
+    /// On both families, as soon as the change has come through, and still a little later.
+    #[track_caller]
+    fn assert_becomes(&self, what: &str, from: &Container<'_>, to: [SocketAddr; 2], reached: bool) {
+        let from = from.netns();
+        let is_so = || to.iter().all(|to| is_answered(&from, *to) == reached);
+        let became = wait::until(PATIENCE, || is_so().then_some(()));
+        if became.is_none() || !is_so() {
+            let word = if reached { "open" } else { "closed" };
+            let answered = to.map(|to| (to, is_answered(&from, to)));
+            panic!(
+                "{what}: not {word}: {answered:?}\n{:#}",
+                self.agent.status()
+            );
+        }
+    }
 }
 
 /// Findings of the agent about a container.
@@ -53,90 +78,95 @@ fn of_containers() {
     let engine = Engine::start(EngineOptions::default());
     engine.network("shop", 1);
     engine.network("back", 2);
-    let agent = Agent::start(engine.host(), &["--docker-host", &engine.socket()]);
-    new_labels(&engine);
-    a_restart(&engine);
-    another_name(&engine);
-    another_network(&engine);
-    image_labels(&engine, &agent);
-    what_is_not_protected(&engine, &agent);
-}
-
-fn server<'engine>(engine: &'engine Engine, rule: &str) -> Container<'engine> {
-    let label = format!("--label=dfw.ingress={rule}");
-    engine.container("server", &["--network=shop", &label], &LISTEN)
-}
-
-fn client<'engine>(engine: &'engine Engine, name: &str) -> Container<'engine> {
-    engine.container(
-        name,
-        &["--network=shop", "--label=dfw.egress=any to any"],
-        &LISTEN,
-    )
+    let agent = Agent::start(
+        engine.host(),
+        &["--docker-host", &engine.socket(), "--log-level=debug"],
+    );
+    let site = Site {
+        engine: &engine,
+        agent: &agent,
+    };
+    new_labels(&site);
+    a_restart(&site);
+    another_name(&site);
+    another_network(&site);
+    image_labels(&site);
+    what_is_not_protected(&site);
 }
 
 /// A container that is made again with other labels, most likely with the same address.
-fn new_labels(engine: &Engine) {
-    let client = client(engine, "client");
-    let first = server(engine, "tcp/80 from container:client");
-    assert_becomes("first labels", &client, first.at("shop", 80), true);
-    first.remove();
-    let second = server(engine, "tcp/80 from container:nobody");
-    assert_becomes("other labels", &client, second.at("shop", 80), false);
-    second.remove();
-    let third = server(engine, "tcp/80 from container:client");
-    assert_becomes("first labels again", &client, third.at("shop", 80), true);
-    third.remove();
+fn new_labels(site: &Site<'_>) {
+    let client = site.client("client");
+    let times = if std::env::var_os("DFW_CAMPAIGN").is_some() {
+        50
+    } else {
+        1
+    };
+    for _ in 0..times {
+        let first = site.server("tcp/80 from container:client");
+        site.assert_becomes("first labels", &client, first.at("shop", 80), true);
+        first.remove();
+        let second = site.server("tcp/80 from container:nobody");
+        site.assert_becomes("other labels", &client, second.at("shop", 80), false);
+        second.remove();
+        let third = site.server("tcp/80 from container:client");
+        site.assert_becomes("first labels again", &client, third.at("shop", 80), true);
+        third.remove();
+    }
     client.remove();
 }
 
 /// A restart makes a new link.
-fn a_restart(engine: &Engine) {
-    let client = client(engine, "client");
-    let stranger = self::client(engine, "stranger");
-    let server = server(engine, "tcp/80 from container:client");
+fn a_restart(site: &Site<'_>) {
+    let client = site.client("client");
+    let stranger = site.client("stranger");
+    let server = site.server("tcp/80 from container:client");
     for _ in 0..2 {
-        assert_becomes("server and client", &client, server.at("shop", 80), true);
-        assert_becomes(
+        site.assert_becomes("server and client", &client, server.at("shop", 80), true);
+        site.assert_becomes(
             "server and stranger",
             &stranger,
             server.at("shop", 80),
             false,
         );
-        engine.docker(&["restart", "--time=0", server.id(), client.id()]);
+        site.engine
+            .docker(&["restart", "--time=0", server.id(), client.id()]);
     }
     for container in [client, stranger, server] {
         container.remove();
     }
 }
 
-fn another_name(engine: &Engine) {
-    let client = client(engine, "somebody");
-    let server = server(engine, "tcp/80 from container:client");
-    assert_becomes("before", &client, server.at("shop", 80), false);
-    engine.docker(&["rename", "somebody", "client"]);
-    assert_becomes("named as in the rule", &client, server.at("shop", 80), true);
-    engine.docker(&["rename", "client", "somebody"]);
-    assert_becomes("named otherwise", &client, server.at("shop", 80), false);
+fn another_name(site: &Site<'_>) {
+    let client = site.client("somebody");
+    let server = site.server("tcp/80 from container:client");
+    site.assert_becomes("before", &client, server.at("shop", 80), false);
+    site.engine.docker(&["rename", "somebody", "client"]);
+    site.assert_becomes("named as in the rule", &client, server.at("shop", 80), true);
+    site.engine.docker(&["rename", "client", "somebody"]);
+    site.assert_becomes("named otherwise", &client, server.at("shop", 80), false);
     client.remove();
     server.remove();
 }
 
 /// Several networks a container, and each leg under the same rules.
-fn another_network(engine: &Engine) {
-    let server = server(engine, "tcp/80 from net:back");
-    let client = client(engine, "client");
-    let stranger = self::client(engine, "stranger");
-    engine.docker(&["network", "connect", "back", server.id()]);
-    assert_becomes("on one network", &client, server.at("shop", 80), false);
+fn another_network(site: &Site<'_>) {
+    let server = site.server("tcp/80 from net:back");
+    let client = site.client("client");
+    let stranger = site.client("stranger");
+    site.engine
+        .docker(&["network", "connect", "back", server.id()]);
+    site.assert_becomes("on one network", &client, server.at("shop", 80), false);
     for _ in 0..2 {
-        engine.docker(&["network", "connect", "back", client.id()]);
-        assert_becomes("connected", &client, server.at("back", 80), true);
+        site.engine
+            .docker(&["network", "connect", "back", client.id()]);
+        site.assert_becomes("connected", &client, server.at("back", 80), true);
         // Each leg stands for itself.
-        assert_becomes("the other leg", &client, server.at("shop", 80), false);
-        assert_becomes("not connected", &stranger, server.at("shop", 80), false);
-        engine.docker(&["network", "disconnect", "back", client.id()]);
-        assert_becomes("disconnected", &client, server.at("shop", 80), false);
+        site.assert_becomes("the other leg", &client, server.at("shop", 80), false);
+        site.assert_becomes("not connected", &stranger, server.at("shop", 80), false);
+        site.engine
+            .docker(&["network", "disconnect", "back", client.id()]);
+        site.assert_becomes("disconnected", &client, server.at("shop", 80), false);
     }
     for container in [client, stranger, server] {
         container.remove();
@@ -144,36 +174,40 @@ fn another_network(engine: &Engine) {
 }
 
 /// A pulled image must neither disarm its policy nor claim to be somebody.
-fn image_labels(engine: &Engine, agent: &Agent<'_>) {
+fn image_labels(site: &Site<'_>) {
     let labels = [
         "LABEL dfw.mode=off",
         "LABEL dfw.group=trusted",
         "LABEL com.docker.compose.project=shop com.docker.compose.service=api",
     ];
-    engine.load_image("evil", &labels);
+    site.engine.load_image("evil", &labels);
     let project = "--label=com.docker.compose.project=shop";
     let rule = "--label=dfw.ingress=tcp/80 from service:api,group:trusted";
-    let db = engine.container("db", &["--network=shop", project, rule], &LISTEN);
-    let evil = engine.container_of("evil", "evil", &["--network=shop"], &LISTEN);
+    let db = site
+        .engine
+        .container("db", &["--network=shop", project, rule], &LISTEN);
+    let evil = site
+        .engine
+        .container_of("evil", "evil", &["--network=shop"], &LISTEN);
     let api = [
         "--network=shop",
         project,
         "--label=com.docker.compose.service=api",
     ];
-    let api = engine.container("api", &api, &LISTEN);
-    assert_becomes(
+    let api = site.engine.container("api", &api, &LISTEN);
+    site.assert_becomes(
         "who was labelled by the user",
         &api,
         db.at("shop", 80),
         true,
     );
-    assert_becomes(
+    site.assert_becomes(
         "who was labelled by its image",
         &evil,
         db.at("shop", 80),
         false,
     );
-    let reported: Vec<_> = findings(agent, "evil")
+    let reported: Vec<_> = findings(site.agent, "evil")
         .iter()
         .map(|finding| finding["label"].clone())
         .collect();
@@ -183,7 +217,7 @@ fn image_labels(engine: &Engine, agent: &Agent<'_>) {
             "{label} is not in {reported:?}"
         );
     }
-    let status = agent.status();
+    let status = site.agent.status();
     let endpoints = status["endpoints"].as_array().expect("a list");
     let mode = endpoints
         .iter()
@@ -199,24 +233,26 @@ fn image_labels(engine: &Engine, agent: &Agent<'_>) {
 }
 
 /// Coverage is honest.
-fn what_is_not_protected(engine: &Engine, agent: &Agent<'_>) {
-    let owner = server(engine, "tcp/80 from container:client");
+fn what_is_not_protected(site: &Site<'_>) {
+    let owner = site.server("tcp/80 from container:client");
     let network = format!("--network=container:{}", owner.id());
-    let joiner = engine.container(
+    let joiner = site.engine.container(
         "joiner",
         &[&network, "--label=dfw.ingress=any from any"],
         &[],
     );
-    let on_host = engine.container("on-host", &["--network=host"], &[]);
-    let privileged = engine.container("mighty", &["--network=shop", "--privileged"], &[]);
-    let client = client(engine, "client");
-    assert_becomes(
+    let on_host = site.engine.container("on-host", &["--network=host"], &[]);
+    let admin = site
+        .engine
+        .container("mighty", &["--network=shop", "--cap-add=NET_ADMIN"], &[]);
+    let client = site.client("client");
+    site.assert_becomes(
         "the owner's rules hold",
         &client,
         owner.at("shop", 80),
         true,
     );
-    let status = agent.expect_status("all are listed", |status| {
+    let status = site.agent.expect_status("all are listed", |status| {
         let listed = status["unprotected"]
             .as_array()
             .map(Vec::as_slice)
@@ -228,10 +264,10 @@ fn what_is_not_protected(engine: &Engine, agent: &Agent<'_>) {
         };
         is_listed("joiner", "shared")
             && is_listed("on-host", "host-network")
-            && is_listed("mighty", "privileged")
+            && is_listed("mighty", "net-admin")
     });
-    let metrics = agent.metrics();
-    for why in ["shared", "host-network", "privileged"] {
+    let metrics = site.agent.metrics();
+    for why in ["shared", "host-network", "net-admin"] {
         let why = format!("why=\"{why}\"");
         let count = metrics.sum("dfw_unprotected_containers", &[&why]);
         assert!(
@@ -239,14 +275,14 @@ fn what_is_not_protected(engine: &Engine, agent: &Agent<'_>) {
             "{why}: {count}\n{status:#}"
         );
     }
-    let findings = findings(agent, "joiner");
+    let findings = findings(site.agent, "joiner");
     assert!(
         findings
             .iter()
             .any(|finding| finding["code"] == "rules-on-joiner"),
         "{findings:?}"
     );
-    for container in [joiner, owner, on_host, privileged, client] {
+    for container in [joiner, owner, on_host, admin, client] {
         container.remove();
     }
 }

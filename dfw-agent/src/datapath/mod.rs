@@ -3,6 +3,7 @@
 pub mod figures;
 pub mod links;
 pub mod load;
+mod mirror;
 pub mod rings;
 pub mod sys;
 pub mod tables;

@@ -3,17 +3,13 @@
 //! The order of the writes is what makes a change safe; [`crate::policy::Compiled`] says why.
 
 use std::{
-    borrow::BorrowMut,
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use aya::{
-    Ebpf, Pod,
-    maps::{
-        Array, HashMap, IterableMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues,
-        lpm_trie::Key,
-    },
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues},
 };
 use dfw_common::{
     key::{AddressKey, PolicyKey, PrefixKey},
@@ -23,6 +19,7 @@ use dfw_common::{
 
 use super::{
     load::LoadError,
+    mirror::Mirror,
     rings::{Part, Rings},
 };
 use crate::{
@@ -48,16 +45,12 @@ pub struct Tables {
     settings_map: Array<MapData, Settings>,
     endpoints_map: Array<MapData, Endpoint>,
     counters_map: PerCpuArray<MapData, u64>,
-    addresses_map: HashMap<MapData, AddressKey, Address>,
-    prefixes_map: LpmTrie<MapData, PrefixKey, Prefix>,
-    policy_map: HashMap<MapData, PolicyKey, PolicyEntry>,
-    policy_capacity: usize,
     settings: Settings,
     /// By slot.
     endpoints: BTreeMap<u32, Endpoint>,
-    addresses: BTreeMap<AddressKey, Address>,
-    prefixes: BTreeMap<(u32, PrefixKey), Prefix>,
-    policy: BTreeMap<PolicyKey, PolicyEntry>,
+    addresses: Mirror<HashMap<MapData, AddressKey, Address>, AddressKey, Address>,
+    prefixes: Mirror<LpmTrie<MapData, PrefixKey, Prefix>, (u32, PrefixKey), Prefix>,
+    policy: Mirror<HashMap<MapData, PolicyKey, PolicyEntry>, PolicyKey, PolicyEntry>,
     rings: Rings,
     occupancy: Arc<Mutex<Occupancy>>,
 }
@@ -88,15 +81,23 @@ impl Tables {
             settings_map: take(object, layout::SETTINGS)?,
             endpoints_map: take(object, layout::ENDPOINTS)?,
             counters_map: counters,
-            addresses_map: take(object, layout::ADDRESSES)?,
-            prefixes_map: take(object, layout::PREFIXES)?,
-            policy_map: take(object, layout::POLICY)?,
-            policy_capacity,
             settings: Settings::default(),
             endpoints: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            prefixes: BTreeMap::new(),
-            policy: BTreeMap::new(),
+            addresses: Mirror::new(
+                layout::ADDRESSES,
+                layout::ADDRESSES_MAX as usize,
+                take(object, layout::ADDRESSES)?,
+            ),
+            prefixes: Mirror::new(
+                layout::PREFIXES,
+                layout::PREFIXES_MAX as usize,
+                take(object, layout::PREFIXES)?,
+            ),
+            policy: Mirror::new(
+                layout::POLICY,
+                policy_capacity,
+                take(object, layout::POLICY)?,
+            ),
             rings,
             occupancy: Arc::default(),
         };
@@ -114,14 +115,9 @@ impl Tables {
             .settings_map
             .get(&0, 0)
             .map_err(failed(layout::SETTINGS))?;
-        self.addresses = contents(&self.addresses_map).map_err(failed(layout::ADDRESSES))?;
-        self.policy = contents(&self.policy_map).map_err(failed(layout::POLICY))?;
-        self.prefixes = self
-            .prefixes_map
-            .iter()
-            .map(|item| item.map(|(key, value)| ((key.prefix_len(), key.data()), value)))
-            .collect::<Result<_, _>>()
-            .map_err(failed(layout::PREFIXES))?;
+        self.addresses.reread()?;
+        self.policy.reread()?;
+        self.prefixes.reread()?;
         self.endpoints.clear();
         let owned: Vec<u32> = self.rings.owners().collect();
         for owner in owned {
@@ -170,17 +166,20 @@ impl Tables {
         let held = Held {
             addresses: self
                 .addresses
+                .held()
                 .iter()
                 .map(|(key, value)| (*key, value.identity))
                 .collect(),
             prefixes: self
                 .prefixes
+                .held()
                 .iter()
                 .map(|(key, value)| (*key, value.identity))
                 .collect(),
         };
         let used = self
             .policy
+            .held()
             .keys()
             .flat_map(|key| [key.policy, key.identity]);
         let used = used
@@ -214,34 +213,14 @@ impl Tables {
     /// [`LoadError::Full`] before anything is written when it would not fit; else what a map refuses, or what it reads
     /// back differently.
     pub fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, LoadError> {
-        self.check_room(compiled)?;
-        let mut writes = 0;
-        let (map, held) = (&mut self.policy_map, &mut self.policy);
-        writes += add(map, held, &compiled.policy).map_err(failed(layout::POLICY))?;
-
-        let prefixes = missing(&self.prefixes, &compiled.prefixes);
-        for ((bits, data), value) in prefixes {
-            let key = Key::new(bits, data);
-            self.prefixes_map
-                .insert(&key, value, 0)
-                .map_err(failed(layout::PREFIXES))?;
-            let read = self
-                .prefixes_map
-                .get(&key, 0)
-                .map_err(failed(layout::PREFIXES))?;
-            expect_same(layout::PREFIXES, &read, &value)?;
-            self.prefixes.insert((bits, data), value);
-            writes += 1;
-        }
-        let (map, held) = (&mut self.addresses_map, &mut self.addresses);
-        writes += add(map, held, &compiled.addresses).map_err(failed(layout::ADDRESSES))?;
-        writes += prune(map, held, &compiled.addresses).map_err(failed(layout::ADDRESSES))?;
-        for (bits, data) in surplus(&self.prefixes, &compiled.prefixes) {
-            let key = Key::new(bits, data);
-            gone(self.prefixes_map.remove(&key)).map_err(failed(layout::PREFIXES))?;
-            self.prefixes.remove(&(bits, data));
-            writes += 1;
-        }
+        self.policy.check_room(&compiled.policy)?;
+        self.addresses.check_room(&compiled.addresses)?;
+        self.prefixes.check_room(&compiled.prefixes)?;
+        let mut writes = self.policy.add(&compiled.policy)?;
+        writes += self.prefixes.add(&compiled.prefixes)?;
+        writes += self.addresses.add(&compiled.addresses)?;
+        writes += self.addresses.prune(&compiled.addresses)?;
+        writes += self.prefixes.prune(&compiled.prefixes)?;
         let (changes, unplaced) = self.place(compiled)?;
         writes += changes;
         let next = self
@@ -253,45 +232,13 @@ impl Tables {
             settings.epoch = next;
             settings.enforcing = u32::from(enforcing);
         })?;
-        let (map, held) = (&mut self.policy_map, &mut self.policy);
-        writes += prune(map, held, &compiled.policy).map_err(failed(layout::POLICY))?;
+        writes += self.policy.prune(&compiled.policy)?;
         self.publish();
         Ok(Applied {
             writes,
             epoch: self.settings.epoch,
             unplaced,
         })
-    }
-
-    fn check_room(&self, compiled: &Compiled) -> Result<(), LoadError> {
-        let stale = surplus(&self.policy, &compiled.policy).len();
-        let maps = [
-            (
-                layout::POLICY,
-                compiled.policy.len() + stale,
-                self.policy_capacity,
-            ),
-            (
-                layout::ADDRESSES,
-                compiled.addresses.len(),
-                layout::ADDRESSES_MAX as usize,
-            ),
-            (
-                layout::PREFIXES,
-                compiled.prefixes.len(),
-                layout::PREFIXES_MAX as usize,
-            ),
-        ];
-        for (name, needed, capacity) in maps {
-            if needed > capacity {
-                return Err(LoadError::Full {
-                    name,
-                    needed,
-                    capacity,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Gives every endpoint its slot and its part of the flow ring; those that are gone lose theirs first.
@@ -391,7 +338,13 @@ impl Tables {
             .endpoints_map
             .get(&slot, 0)
             .map_err(failed(layout::ENDPOINTS))?;
-        expect_same(layout::ENDPOINTS, &read, &endpoint)
+        if read == endpoint {
+            Ok(())
+        } else {
+            Err(LoadError::ReadBack {
+                name: layout::ENDPOINTS,
+            })
+        }
     }
 
     fn zero_counters(&mut self, slot: u32) -> Result<(), LoadError> {
@@ -427,9 +380,9 @@ impl Tables {
             .iter()
             .map(|(slot, held)| (*slot, held.ifindex))
             .collect();
-        occupancy.addresses = self.addresses.len() as u64;
-        occupancy.prefixes = self.prefixes.len() as u64;
-        occupancy.policy = self.policy.len() as u64;
+        occupancy.addresses = self.addresses.held().len() as u64;
+        occupancy.prefixes = self.prefixes.held().len() as u64;
+        occupancy.policy = self.policy.held().len() as u64;
     }
 }
 
@@ -471,81 +424,4 @@ fn capacity(map: &aya::maps::Map) -> Result<usize, MapError> {
         _ => return Ok(0),
     };
     Ok(data.info()?.max_entries() as usize)
-}
-
-fn contents<K: Pod + Ord, V: Pod, T: IterableMap<K, V>>(map: &T) -> Result<BTreeMap<K, V>, MapError>
-where
-    for<'a> &'a T: IntoIterator<Item = Result<(K, V), MapError>>,
-{
-    map.into_iter().collect()
-}
-
-/// Entries that are not there, or there with another value.
-fn missing<K: Copy + Ord, V: Copy + PartialEq>(
-    held: &BTreeMap<K, V>,
-    desired: &BTreeMap<K, V>,
-) -> Vec<(K, V)> {
-    desired
-        .iter()
-        .filter(|(key, value)| held.get(key) != Some(value))
-        .map(|(key, value)| (*key, *value))
-        .collect()
-}
-
-/// Entries that are there and should not be.
-fn surplus<K: Copy + Ord, V>(held: &BTreeMap<K, V>, desired: &BTreeMap<K, V>) -> Vec<K> {
-    held.keys()
-        .filter(|key| !desired.contains_key(key))
-        .copied()
-        .collect()
-}
-
-fn add<T: BorrowMut<MapData>, K: Pod + Ord, V: Pod + PartialEq>(
-    map: &mut HashMap<T, K, V>,
-    held: &mut BTreeMap<K, V>,
-    desired: &BTreeMap<K, V>,
-) -> Result<usize, MapError> {
-    let entries = missing(held, desired);
-    for (key, value) in &entries {
-        map.insert(key, value, 0)?;
-        if map.get(key, 0)? != *value {
-            return Err(MapError::KeyNotFound);
-        }
-        held.insert(*key, *value);
-    }
-    Ok(entries.len())
-}
-
-fn prune<T: BorrowMut<MapData>, K: Pod + Ord, V: Pod>(
-    map: &mut HashMap<T, K, V>,
-    held: &mut BTreeMap<K, V>,
-    desired: &BTreeMap<K, V>,
-) -> Result<usize, MapError> {
-    let entries = surplus(held, desired);
-    for key in &entries {
-        gone(map.remove(key))?;
-        held.remove(key);
-    }
-    Ok(entries.len())
-}
-
-/// A deletion of what is gone already has done its work.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-        {
-            Ok(())
-        }
-        other => other,
-    }
-}
-
-fn expect_same<V: PartialEq>(name: &'static str, read: &V, written: &V) -> Result<(), LoadError> {
-    if read == written {
-        Ok(())
-    } else {
-        Err(LoadError::ReadBack { name })
-    }
 }

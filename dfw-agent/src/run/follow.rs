@@ -95,11 +95,12 @@ impl Seed {
         ready: oneshot::Sender<Result<Ready, Failure>>,
     ) {
         match self.grow() {
-            // Nobody waits for it any more when the process is about to end.
-            Ok((follower, seen)) => match ready.send(Ok(seen)) {
-                Ok(()) => follower.follow(source, links).await,
-                Err(_) => {}
-            },
+            Ok((follower, seen)) => {
+                // Nobody waits for it any more when the process is about to end.
+                if ready.send(Ok(seen)).is_ok() {
+                    follower.follow(source, links).await;
+                }
+            }
             Err(error) => drop(ready.send(Err(error.into()))),
         }
     }
@@ -220,9 +221,13 @@ impl Follower {
         for ifindex in &pass.bound {
             links.pin_peer(*ifindex);
         }
+        let mut due = pass.due;
         for ifindex in &pass.unclaimed {
-            if let Err(error) = links.refresh_peer(*ifindex).await {
-                tracing::debug!(%error, ifindex, "the other end cannot be read");
+            match links.refresh_peer(*ifindex).await {
+                // Whose port it is may be known by now.
+                Ok(true) => due = earlier(due, Instant::now() + PAUSE),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, ifindex, "the other end cannot be read"),
             }
         }
         let status = source.status();
@@ -236,7 +241,7 @@ impl Follower {
         self.published.rules.send_replace(Arc::new(pass.rules));
         self.published.view.send_replace(Arc::new(pass.view));
         self.metrics.observe_reconcile(began.elapsed());
-        pass.due
+        due
     }
 
     /// Logs what is new since the last pass.

@@ -1,0 +1,111 @@
+//! The path of nearly every packet, and what a packet adds to its flow and its endpoint's counters.
+
+use super::{Hook, Outcome, Place, Tally};
+use crate::{
+    conntrack::{is_expired, is_syn, key_of, next_state, state},
+    env::Env,
+    key::FlowKey,
+    packet::Headers,
+    reason::{Reason, Verdict},
+    value::{Endpoint, Flow, Side, mode},
+};
+
+/// The path of nearly every packet: one flow lookup, updated in place. None when anything has to be looked at.
+#[inline(always)]
+pub(super) fn established<E: Env>(
+    env: &mut E,
+    place: &Place,
+    me: &Endpoint,
+    headers: &Headers,
+    length: u32,
+    key: &mut FlowKey,
+) -> Option<Outcome> {
+    let source_is_low;
+    (*key, source_is_low) = key_of(headers, me.network);
+    let settings = env.settings();
+    let now = env.now();
+    let flow = env.flow(key)?;
+    let from_initiator = (flow.initiator_low != 0) == source_is_low;
+    let sender = usize::from(!from_initiator);
+    let my_end = match place.hook {
+        Hook::From => sender,
+        Hook::To => 1 - sender,
+    };
+    let (mine, my_ifindex, other_ifindex) = if my_end == 0 {
+        (flow.sides[0], flow.ifindex[0], flow.ifindex[1])
+    } else {
+        (flow.sides[1], flow.ifindex[1], flow.ifindex[0])
+    };
+    // The stored ifindex is the anti-spoof check: the sender's address is its own, the receiver is who was meant.
+    if my_ifindex != me.ifindex || is_expired(flow, headers.protocol, now, settings.hz) {
+        return None;
+    }
+    // A SYN that is not the first packet of a flow that its sender opened may mean another flow.
+    if is_syn(headers) && !(from_initiator && flow.state == state::NEW) {
+        return None;
+    }
+    if me.mode != mode::OFF && !mine.is_current(settings.epoch) {
+        return None;
+    }
+    match place.hook {
+        Hook::From => {
+            if from_initiator && other_ifindex != 0 && !flow.sides[1].is_current(settings.epoch) {
+                return None;
+            }
+        }
+        Hook::To => {
+            let is_origin = if other_ifindex == 0 {
+                place.ingress == flow.origin
+            } else {
+                place.ingress == other_ifindex || place.ingress == me.network
+            };
+            if !is_origin {
+                return None;
+            }
+        }
+    }
+    flow.seen = now;
+    flow.state = next_state(flow.state, headers, from_initiator);
+    // Each packet once: at its sender's hook, or at the receiver's when the sender has none here.
+    if matches!(place.hook, Hook::From) || other_ifindex == 0 {
+        tally(flow, from_initiator, length);
+    }
+    Some(Outcome {
+        pass: true,
+        is_new: false,
+        own: own_tally(me, &mine, from_initiator),
+        peer: Tally::NONE,
+        peer_ifindex: 0,
+        pad: [0; 2],
+    })
+}
+
+#[inline(always)]
+pub(super) fn tally(flow: &mut Flow, from_initiator: bool, length: u32) {
+    if from_initiator {
+        flow.packets[0] = flow.packets[0].wrapping_add(1);
+        flow.bytes[0] = flow.bytes[0].wrapping_add(u64::from(length));
+    } else {
+        flow.packets[1] = flow.packets[1].wrapping_add(1);
+        flow.bytes[1] = flow.bytes[1].wrapping_add(u64::from(length));
+    }
+}
+
+/// What an endpoint counts for a packet of a judged side (section 11).
+#[inline(always)]
+pub(super) fn own_tally(me: &Endpoint, mine: &Side, from_initiator: bool) -> Tally {
+    if me.mode == mode::OFF {
+        return Tally::NONE;
+    }
+    let verdict = if mine.verdict == Verdict::Audit as u8 {
+        Verdict::Audit
+    } else {
+        Verdict::Allow
+    };
+    let reason = if from_initiator {
+        Reason::from_u8(mine.reason).unwrap_or(Reason::Internal)
+    } else {
+        Reason::Reply
+    };
+    Tally::new(verdict, reason, mine.rule)
+}

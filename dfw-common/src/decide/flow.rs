@@ -1,0 +1,227 @@
+//! Finding, opening and refreshing the flow of a packet.
+
+use super::{
+    Case, Hook, Outcome, Scratch, Tally,
+    established::{own_tally, tally},
+    judge::{adopt, denied, judge, reset},
+};
+use crate::{
+    conntrack::{is_expired, is_syn, key_of, may_open, next_state, state},
+    env::Env,
+    key::{FlowKey, proto},
+    packet::Headers,
+    policy::Ruling,
+    reason::{Reason, Verdict},
+    value::{Address, Endpoint, Flow, Settings, Side, mode},
+};
+
+/// What has to be found out about a packet and its flow.
+pub(crate) struct Judgement {
+    /// The other end, when it is an endpoint of this network; else all zero.
+    pub(super) peer: Endpoint,
+    /// What the packet's source is; ARP: its sender.
+    pub(crate) source: Address,
+    /// What the packet's destination is; ARP: its target.
+    pub(crate) destination: Address,
+    pub(super) sides: [Side; 2],
+    /// The policy epoch of this judgement, read before any rule.
+    pub(super) epoch: u32,
+    /// Whether an enforced denial ended the judgement, which, and whether it is the other end's.
+    pub(super) is_denied: bool,
+    pub(super) denial: Ruling,
+    pub(super) is_denied_by_peer: bool,
+    /// Whether every side that was asked allows.
+    pub(super) is_clean: bool,
+    pub(super) from_initiator: bool,
+}
+
+/// Finds or opens the flow of a packet and judges the sides that this hook answers for (sections 3 to 5). The packet's
+/// ends have been classified; writes the outcome.
+#[inline(always)]
+pub fn flow<E: Env>(env: &mut E, scratch: &mut Scratch) {
+    scratch.outcome = judged(env, scratch);
+}
+
+#[inline(always)]
+fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
+    let Scratch {
+        case,
+        headers,
+        judgement: j,
+        key,
+        fresh,
+        ..
+    } = scratch;
+    // Nobody to judge for. (No peer counts as off.)
+    if case.me.mode == mode::OFF && j.peer.mode == mode::OFF {
+        return Outcome::PASS;
+    }
+    let settings = env.settings();
+    let now = env.now();
+    j.epoch = settings.epoch;
+    j.from_initiator = true;
+    reset(j);
+    let source_is_low;
+    (*key, source_is_low) = key_of(headers, case.me.network);
+    let mut is_known = false;
+    let mut is_new = true;
+    let mut is_adopted = false;
+    if let Some(flow) = env.flow(key) {
+        let from_initiator = (flow.initiator_low != 0) == source_is_low;
+        let ends = ends(case, j, from_initiator);
+        if flow.ifindex == ends && !is_expired(flow, headers.protocol, now, settings.hz) {
+            // A SYN is judged in its own orientation: from the other end it opens a flow of its own.
+            is_known = from_initiator || !is_syn(headers);
+            if is_known {
+                j.from_initiator = from_initiator;
+                j.sides = flow.sides;
+                is_new = is_syn(headers) && flow.state > state::ESTABLISHED;
+            }
+        }
+    }
+    if is_known || may_open(headers) {
+        judge(env, case, headers, j);
+    } else if is_adopting(headers, &settings, now) {
+        is_adopted = adopt(env, case, headers, j);
+    } else {
+        return unopened(case, headers);
+    }
+    if j.is_denied {
+        return denied(case, j);
+    }
+    if !is_known {
+        fresh.initiator_low = u8::from(source_is_low == j.from_initiator);
+        if !open(env, case, headers, key, j, fresh) {
+            return if case.me.mode == mode::ENFORCE || j.peer.mode == mode::ENFORCE {
+                Outcome::deny(Reason::FlowTableFull)
+            } else {
+                Outcome::counted(true, Verdict::Audit, Reason::FlowTableFull)
+            };
+        }
+    } else if let Some(flow) = env.flow(key) {
+        refresh(flow, case, headers, j, now);
+    }
+    let mut own = own_tally(&case.me, &my_side(case, j), j.from_initiator);
+    if is_adopted {
+        own.reason = Reason::Adopted;
+    }
+    Outcome {
+        pass: true,
+        is_new,
+        own,
+        peer: Tally::NONE,
+        peer_ifindex: 0,
+        pad: [0; 2],
+    }
+}
+
+/// Which end of the flow the hook's endpoint is: 0 the initiator, 1 the responder.
+#[inline(always)]
+pub(super) fn my_end(hook: Hook, from_initiator: bool) -> usize {
+    usize::from(matches!(hook, Hook::From) != from_initiator)
+}
+
+/// The side of the hook's endpoint. Both are read: an index that the verifier cannot bound would be refused.
+#[inline(always)]
+pub(super) fn my_side(case: &Case, j: &Judgement) -> Side {
+    let [egress, ingress] = j.sides;
+    if my_end(case.hook, j.from_initiator) == 0 {
+        egress
+    } else {
+        ingress
+    }
+}
+
+/// The ifindexes of initiator and responder.
+#[inline(always)]
+fn ends(case: &Case, j: &Judgement, from_initiator: bool) -> [u32; 2] {
+    if my_end(case.hook, from_initiator) == 0 {
+        [case.me.ifindex, j.peer.ifindex]
+    } else {
+        [j.peer.ifindex, case.me.ifindex]
+    }
+}
+
+/// Writes what was found out about a known flow.
+#[inline(always)]
+fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: u32) {
+    flow.sides = j.sides;
+    flow.seen = now;
+    if let Hook::To = case.hook {
+        flow.origin = case.ingress;
+    }
+    let restarts = is_syn(headers) && flow.state > state::ESTABLISHED;
+    flow.state = if restarts {
+        state::NEW
+    } else {
+        next_state(flow.state, headers, j.from_initiator)
+    };
+    if matches!(case.hook, Hook::From) || j.peer.ifindex == 0 {
+        tally(flow, j.from_initiator, case.length);
+    }
+}
+
+/// Opens a flow at the expense of its sender's quota, or of the receiver's where the sender is no endpoint here. False when
+/// there is no room.
+#[inline(always)]
+fn open<E: Env>(
+    env: &mut E,
+    case: &Case,
+    headers: &Headers,
+    key: &FlowKey,
+    j: &Judgement,
+    fresh: &mut Flow,
+) -> bool {
+    let is_mine = matches!(case.hook, Hook::From) || j.peer.ifindex == 0;
+    let owner = if is_mine { &case.me } else { &j.peer };
+    let now = env.now();
+    let Some(position) = env.place(owner, key) else {
+        return false;
+    };
+    *fresh = Flow {
+        sides: j.sides,
+        ifindex: ends(case, j, j.from_initiator),
+        seen: now,
+        ring: position,
+        packets: [0; 2],
+        bytes: [0; 2],
+        // From the sender's hook the answer's way is not known yet; no interface has this number.
+        origin: if let Hook::To = case.hook {
+            case.ingress
+        } else {
+            u32::MAX
+        },
+        initiator_low: fresh.initiator_low,
+        state: if may_open(headers) {
+            state::NEW
+        } else {
+            state::ESTABLISHED
+        },
+        pad: [0; 2],
+    };
+    tally(fresh, j.from_initiator, case.length);
+    env.insert_flow(key, fresh)
+}
+
+/// A packet that belongs to no flow and may not open one.
+#[inline(always)]
+fn unopened(case: &Case, headers: &Headers) -> Outcome {
+    let reason = if headers.protocol == proto::TCP {
+        Reason::NoSyn
+    } else {
+        Reason::NoFlow
+    };
+    match case.me.mode {
+        mode::OFF => Outcome::PASS,
+        mode::ENFORCE => Outcome::deny(reason),
+        _ => Outcome::counted(true, Verdict::Audit, reason),
+    }
+}
+
+/// Whether TCP packets without a flow are taken in: dfw has just come to a running node (section 4).
+#[inline(always)]
+fn is_adopting(headers: &Headers, settings: &Settings, now: u32) -> bool {
+    headers.protocol == proto::TCP
+        && settings.adopt_until != 0
+        && (settings.adopt_until.wrapping_sub(now) as i32) > 0
+}

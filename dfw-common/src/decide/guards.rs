@@ -1,0 +1,217 @@
+//! What stands before policy: classes of the ends, guards, and packets that have no flow.
+
+use super::{
+    Case, Hook, Outcome, Scratch, Tally,
+    flow::Judgement,
+    judge::{rule, verdict_of},
+};
+use crate::{
+    conntrack::{is_expired, key_of},
+    env::Env,
+    key::{FlowKey, proto},
+    neighbour,
+    packet::{Headers, Packet, ethertype},
+    parse::{Icmp, icmp, quoted},
+    reason::{Direction, Reason, Verdict},
+    value::{Address, Endpoint, kind, mode},
+};
+
+/// What the established path leaves, up to the flow itself: classes, guards, and what has no flow. True when the flow is
+/// still to be looked at, else the outcome is written. (A function of its own must return a plain number to the verifier.)
+#[inline(never)]
+pub(super) fn slow<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -> bool {
+    match flowless(env, packet, scratch) {
+        Some(outcome) => {
+            scratch.outcome = outcome;
+            false
+        }
+        None => true,
+    }
+}
+
+#[inline(always)]
+fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -> Option<Outcome> {
+    let Scratch {
+        case,
+        headers,
+        quoted,
+        judgement: j,
+        key,
+        ..
+    } = scratch;
+    j.source = env.classify(case.me.network, &headers.source);
+    j.destination = env.classify(case.me.network, &headers.destination);
+    j.peer = Endpoint::default();
+    let other = match case.hook {
+        Hook::From => &j.destination,
+        Hook::To => &j.source,
+    };
+    if other.kind == kind::ENDPOINT
+        && other.ifindex != case.me.ifindex
+        && let Some(found) = env.endpoint(other.ifindex)
+    {
+        // A guard protects an endpoint of another network too; a flow's other end is only one of this network.
+        case.other_enforces = found.mode == mode::ENFORCE;
+        if other.network == case.me.network {
+            j.peer = found;
+        }
+    }
+    if !case.is_bound {
+        return Some(match case.hook {
+            Hook::From => case.guard(Reason::SpoofedMac),
+            Hook::To => case.guard(Reason::WrongMac),
+        });
+    }
+    if headers.ethertype == ethertype::ARP {
+        return Some(neighbour::arp(env, case, headers, j));
+    }
+    let kind_of = icmp(headers);
+    if matches!(kind_of, Icmp::Neighbour) {
+        return Some(neighbour::nd(env, packet, case, headers, j));
+    }
+    // Sent to anything but a group, it is a packet like any other.
+    let is_membership = headers.protocol == proto::IGMP || matches!(kind_of, Icmp::Membership);
+    if is_membership && j.destination.kind == kind::GROUP {
+        return Some(neighbour::membership(case, headers, j));
+    }
+    if let Some(reason) = misplaced(env, case, headers, j) {
+        return Some(case.guard(reason));
+    }
+    if j.destination.kind == kind::GROUP {
+        return Some(group(env, case, headers, j));
+    }
+    if matches!(kind_of, Icmp::Error) {
+        let from = &j.source;
+        return Some(related(env, packet, case, headers, from, quoted, key));
+    }
+    None
+}
+
+/// Whether an address does not belong where it is seen (section 6).
+#[inline(always)]
+fn misplaced<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Option<Reason> {
+    let me = &case.me;
+    let Judgement {
+        source,
+        destination,
+        ..
+    } = j;
+    let answers_dhcp = headers.protocol == proto::UDP
+        && matches!(
+            (headers.source_port, headers.destination_port),
+            (67, 68) | (547, 546)
+        );
+    match case.hook {
+        Hook::From => {
+            if source.kind != kind::ENDPOINT || source.ifindex != me.ifindex {
+                return Some(Reason::SpoofedAddress);
+            }
+            if answers_dhcp {
+                Some(Reason::DhcpAnswer)
+            } else {
+                None
+            }
+        }
+        Hook::To => {
+            let is_mine = destination.kind == kind::ENDPOINT && destination.ifindex == me.ifindex;
+            if !is_mine && destination.kind != kind::GROUP {
+                return Some(Reason::WrongAddress);
+            }
+            let is_placed = match source.kind {
+                // From its own port, or through the bridge it is on (routed, or translated on the way); never back.
+                kind::ENDPOINT => {
+                    source.ifindex != me.ifindex
+                        && (case.ingress == source.ifindex || case.ingress == source.network)
+                }
+                // Made here, or translated to an address of the host on the way; nobody translates what goes to a group.
+                kind::HOST => is_mine || env.endpoint(case.ingress).is_none(),
+                // Not made here, and not by a neighbour that claims it.
+                _ => case.ingress != 0 && env.endpoint(case.ingress).is_none(),
+            };
+            if !is_placed {
+                Some(Reason::SpoofedAddress)
+            } else if answers_dhcp && source.kind == kind::ENDPOINT {
+                Some(Reason::DhcpAnswer)
+            } else {
+                None
+            }
+        }
+    }
+}
+
+/// Multicast and broadcast: judged at each end by itself, no flow (section 8).
+#[inline(always)]
+fn group<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Outcome {
+    let (peer, direction) = match case.hook {
+        Hook::From => (&j.destination, Direction::Egress),
+        Hook::To => (&j.source, Direction::Ingress),
+    };
+    if case.me.mode == mode::OFF {
+        return Outcome::PASS;
+    }
+    let ruling = rule(
+        env,
+        &case.me,
+        peer,
+        direction,
+        headers.protocol,
+        headers.destination_port,
+    );
+    let verdict = verdict_of(&ruling, case.me.mode);
+    Outcome {
+        pass: !matches!(verdict, Verdict::Deny),
+        is_new: false,
+        own: Tally::new(verdict, ruling.reason, ruling.rule),
+        peer: Tally::NONE,
+        peer_ifindex: 0,
+        pad: [0; 2],
+    }
+}
+
+/// An ICMP error: passes when it quotes a packet of a flow of this network that its receiver is an end of (section 8).
+#[inline(always)]
+fn related<E: Env, P: Packet>(
+    env: &mut E,
+    packet: &P,
+    case: &Case,
+    headers: &Headers,
+    from: &Address,
+    inner: &mut Headers,
+    key: &mut FlowKey,
+) -> Outcome {
+    let settings = env.settings();
+    let now = env.now();
+    // The error goes to who sent the quoted packet.
+    let is_related = match quoted(packet, headers, inner) {
+        true if inner.source == headers.destination => {
+            let source_is_low;
+            (*key, source_is_low) = key_of(inner, case.me.network);
+            match env.flow(key) {
+                Some(flow) if !is_expired(flow, inner.protocol, now, settings.hz) => {
+                    let quoted_end = usize::from((flow.initiator_low != 0) != source_is_low);
+                    let (receiver, other) = if quoted_end == 0 {
+                        (flow.ifindex[0], flow.ifindex[1])
+                    } else {
+                        (flow.ifindex[1], flow.ifindex[0])
+                    };
+                    // Only an end of the flow reports on it from inside the network.
+                    let is_inside = from.kind == kind::ENDPOINT && from.network == case.me.network;
+                    match case.hook {
+                        Hook::From => other == case.me.ifindex,
+                        Hook::To => {
+                            receiver == case.me.ifindex && (!is_inside || other == from.ifindex)
+                        }
+                    }
+                }
+                _ => false,
+            }
+        }
+        _ => false,
+    };
+    match (is_related, case.me.mode) {
+        (_, mode::OFF) => Outcome::PASS,
+        (true, _) => Outcome::counted(true, Verdict::Allow, Reason::Related),
+        (false, mode::ENFORCE) => Outcome::deny(Reason::NoFlow),
+        (false, _) => Outcome::counted(true, Verdict::Audit, Reason::NoFlow),
+    }
+}
