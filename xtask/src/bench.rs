@@ -31,6 +31,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::run(&[Scope::Test])?;
     let dfw = build::dfw(Profile::Release)?;
     let mut bench = workspace::cargo("bench");
+    // What is measured is the BPF object and the binary, not the one who measures.
+    bench.args(["--profile", "dev"]);
     bench.args([
         "--package",
         workspace::TESTS_PACKAGE,

@@ -92,7 +92,7 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
     let mut tables = node::tables(rules);
     kernel.write(&tables);
     let mut note = |what: &str, family: usize, ns: Measured| {
-        report.packet(what, ["IPv4", "IPv6"][family], rules, ns.cost, ns.null);
+        report.packet(what, ["IPv4", "IPv6"][family], rules, ns);
     };
     for family in 0..2 {
         let of_client = |flags| packet(family, CLIENT_IPS[family], (4000, 80), flags).frame();
@@ -146,10 +146,26 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
     }
 }
 
-/// Nanoseconds over an empty program, and what an empty program takes over another.
-struct Measured {
-    cost: f64,
-    null: f64,
+/// Nanoseconds over an empty program.
+pub(crate) struct Measured {
+    /// In the middle of the rounds.
+    pub(crate) median: f64,
+    /// In the calmest round: what is left when the processor's other thread has nothing to do.
+    pub(crate) least: f64,
+    /// The median of an empty program.
+    pub(crate) null: f64,
+}
+
+impl Measured {
+    fn new(mut costs: Vec<f64>, mut nulls: Vec<f64>) -> Self {
+        costs.sort_by(f64::total_cmp);
+        nulls.sort_by(f64::total_cmp);
+        Self {
+            median: costs[costs.len() / 2],
+            least: costs[0],
+            null: nulls[nulls.len() / 2],
+        }
+    }
 }
 
 fn run(kernel: &mut Kernel, subject: &Subject, frame: &[u8]) -> Duration {
@@ -185,32 +201,25 @@ fn hot(kernel: &mut Kernel, subject: &Subject, frame: &[u8], effort: Effort) -> 
         costs.push(nanoseconds(timed(kernel, subject, frame, effort.repeat)) - before);
         nulls.push(empty(kernel, subject, frame, effort.repeat) - before);
     }
-    Measured {
-        cost: median(costs),
-        null: median(nulls),
-    }
+    Measured::new(costs, nulls)
 }
 
 /// Each frame once, the kernel's own work for the test run between them: caches are as cold as that leaves them.
 fn cold(kernel: &mut Kernel, subject: &Subject, frames: &[Vec<u8>]) -> Measured {
+    let mut empties = Vec::new();
     let mut costs = Vec::new();
     let mut nulls = Vec::new();
     for frame in frames {
-        let before = empty(kernel, subject, frame, 1);
-        costs.push(nanoseconds(run(kernel, subject, frame)) - before);
-        nulls.push(empty(kernel, subject, frame, 1) - before);
+        empties.push(empty(kernel, subject, frame, 1));
+        costs.push(nanoseconds(run(kernel, subject, frame)));
+        nulls.push(empty(kernel, subject, frame, 1));
     }
-    Measured {
-        cost: median(costs),
-        null: median(nulls),
-    }
+    empties.sort_by(f64::total_cmp);
+    let nothing = empties[empties.len() / 2];
+    let over = |values: Vec<f64>| values.into_iter().map(|value| value - nothing).collect();
+    Measured::new(over(costs), over(nulls))
 }
 
 fn nanoseconds(duration: Duration) -> f64 {
     duration.as_nanos() as f64
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

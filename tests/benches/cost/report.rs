@@ -5,6 +5,8 @@ use std::fmt;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use crate::packets::Measured;
+
 /// How the result is printed.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Format {
@@ -28,8 +30,7 @@ struct Packet {
     what: String,
     family: &'static str,
     rules: usize,
-    ns: f64,
-    null: f64,
+    ns: Measured,
 }
 
 struct Memory {
@@ -53,21 +54,13 @@ impl Memory {
 }
 
 impl Report {
-    /// A packet's cost over an empty program, and an empty program's over another, in nanoseconds.
-    pub(crate) fn packet(
-        &mut self,
-        what: &str,
-        family: &'static str,
-        rules: usize,
-        ns: f64,
-        null: f64,
-    ) {
+    /// A packet's cost.
+    pub(crate) fn packet(&mut self, what: &str, family: &'static str, rules: usize, ns: Measured) {
         self.packets.push(Packet {
             what: what.to_owned(),
             family,
             rules,
             ns,
-            null,
         });
     }
 
@@ -95,7 +88,7 @@ impl Report {
             .map(|p| {
                 json!({
                     "what": p.what, "family": p.family, "rules": p.rules,
-                    "ns": p.ns, "null_ns": p.null, "aim_ns": p.aim(),
+                    "ns": p.ns.median, "least_ns": p.ns.least, "null_ns": p.ns.null, "aim_ns": p.aim(),
                 })
             })
             .collect();
@@ -112,38 +105,33 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = "a packet, over an empty program";
-        writeln!(
-            f,
-            "{line:<50} {:>6} {:>7} {:>6} {:>6}",
-            "", "rules", "ns", "null"
-        )?;
-        for p in &self.packets {
-            write!(
-                f,
-                "{:<50} {:>6} {:>7} {:>6.0} {:>6.0}",
-                p.what, p.family, p.rules, p.ns, p.null
-            )?;
-            writeln!(f, "{}", verdict(p.ns, p.aim()))?;
+        let head = "nanoseconds a packet, over an empty program";
+        let columns = ["", "rules", "median", "least", "null"];
+        write!(f, "{head:<48}")?;
+        for column in columns {
+            write!(f, " {column:>6}")?;
         }
-        writeln!(
-            f,
-            "\n{:<50} {:>6} {:>7} {:>6}",
-            "the agent's memory", "", "ends", "MiB"
-        )?;
+        writeln!(f)?;
+        for p in &self.packets {
+            let Measured {
+                median,
+                least,
+                null,
+            } = p.ns;
+            write!(f, "{:<48} {:>6} {:>6}", p.what, p.family, p.rules)?;
+            write!(f, " {median:>6.0} {least:>6.0} {null:>6.0}")?;
+            writeln!(f, "{}", verdict(median, p.aim()))?;
+        }
+        writeln!(f, "\n{:<36} endpoints    MiB", "memory of the agent")?;
         for m in &self.memory {
-            write!(
-                f,
-                "{:<50} {:>6} {:>7} {:>6.1}",
-                m.what, "", m.endpoints, m.mib
-            )?;
+            write!(f, "{:<36} {:>9} {:>6.1}", m.what, m.endpoints, m.mib)?;
             writeln!(f, "{}", verdict(m.mib, m.aim()))?;
         }
         writeln!(
             f,
-            "\nMedians of BPF_PROG_TEST_RUN on one CPU. `null` is an empty program beside an empty program: what\n\
-             a difference of that size is worth. A single run of a new tuple finds caches as cold as the system\n\
-             call between runs leaves them, and its time has the clock's own reading in it."
+            "\nBPF_PROG_TEST_RUN on one CPU; where it shares its core, `least` is the calmest round. `null` is an\n\
+             empty program beside an empty program: what a difference of that size is worth. A single run of\n\
+             another tuple finds caches as cold as the system call between two runs leaves them."
         )
     }
 }
