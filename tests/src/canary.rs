@@ -177,13 +177,12 @@ fn echo(mut stream: TcpStream, bytes: &AtomicU64, stop: &AtomicBool) -> io::Resu
             bytes.fetch_add(back.len() as u64, Ordering::Relaxed);
             Ok(())
         });
-        result.map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "ErrorKind is not exhaustive"
-            )]
-            _ => error,
+        result.map_err(|error| {
+            if error.kind() == ErrorKind::WouldBlock {
+                ErrorKind::TimedOut.into()
+            } else {
+                error
+            }
         })?;
         thread::sleep(STEP);
     }
