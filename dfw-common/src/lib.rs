@@ -26,3 +26,5 @@ pub mod value;
 pub mod plain;
 #[cfg(feature = "user")]
 mod pod;
+#[cfg(test)]
+mod tests;

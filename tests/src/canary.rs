@@ -177,6 +177,7 @@ fn echo(mut stream: TcpStream, bytes: &AtomicU64, stop: &AtomicBool) -> io::Resu
             bytes.fetch_add(back.len() as u64, Ordering::Relaxed);
             Ok(())
         });
+        // What a read with a time limit calls running into it.
         result.map_err(|error| {
             if error.kind() == ErrorKind::WouldBlock {
                 ErrorKind::TimedOut.into()

@@ -34,7 +34,7 @@ enum Task {
     /// A shop and an attacker on one bridge, before and after dfw (root).
     Demo(demo::Options),
     /// Nanoseconds a packet and bytes of memory (root).
-    Bench,
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
-        Task::Bench => bench::run(),
+        Task::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

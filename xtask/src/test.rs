@@ -104,7 +104,8 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// A short run of each fuzz target. Everything under test is safe Rust, so no sanitizer is needed, and stable will do.
+/// A short run of each fuzz target. Everything under test is safe Rust, so no sanitizer is needed, and stable will do. An
+/// optimised build of all the agent depends on would take longer than the run.
 fn fuzz(seconds: u32) -> Result<()> {
     let directory = workspace::root().join("tests/fuzz");
     let artifacts = workspace::target_dir()?.join("fuzz");
@@ -113,7 +114,7 @@ fn fuzz(seconds: u32) -> Result<()> {
         fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
         let mut cargo = workspace::cargo("fuzz");
         cargo
-            .args(["run", "--sanitizer", "none", "--fuzz-dir"])
+            .args(["run", "--dev", "--sanitizer", "none", "--fuzz-dir"])
             .arg(&directory);
         cargo
             .arg("--target-dir")

@@ -95,11 +95,12 @@ impl Seed {
         ready: oneshot::Sender<Result<Ready, Failure>>,
     ) {
         match self.grow() {
-            // Nobody waits for it any more when the process is about to end.
-            Ok((follower, seen)) => match ready.send(Ok(seen)) {
-                Ok(()) => follower.follow(source, links).await,
-                Err(_) => {}
-            },
+            Ok((follower, seen)) => {
+                // Nobody waits for it any more when the process is about to end.
+                if ready.send(Ok(seen)).is_ok() {
+                    follower.follow(source, links).await;
+                }
+            }
             Err(error) => drop(ready.send(Err(error.into()))),
         }
     }

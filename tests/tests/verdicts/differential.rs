@@ -11,8 +11,9 @@ use dfw_common::{
 };
 
 use crate::{
-    in_lab, kernel, rows,
+    in_lab, rows,
     scenario::{BRIDGE, ENDPOINTS, INTERFACES},
+    state,
     table::{At, Lab, Seen, Step},
 };
 
@@ -154,7 +155,7 @@ fn the_kernel_and_plain_maps_agree_on_any_frame() {
                     _ => {}
                 }
                 let (at, frame) = corpus.frame(&mut random);
-                if !kernel::takes(&frame) {
+                if !state::takes(&frame) {
                     continue;
                 }
                 lab.plain.now = lab.kernel.now();

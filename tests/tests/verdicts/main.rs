@@ -12,6 +12,7 @@ mod modes;
 mod neighbours;
 mod quota;
 mod scenario;
+mod state;
 mod table;
 
 use std::collections::BTreeSet;

@@ -123,7 +123,14 @@ impl Who {
         let number = match self {
             Self::Host => 1,
             Self::Nobody => 99,
-            _ => self.ifindex() as u8,
+            Self::A
+            | Self::B
+            | Self::C
+            | Self::D
+            | Self::E
+            | Self::World
+            | Self::Denied
+            | Self::Group => self.ifindex() as u8,
         };
         match (self, family) {
             (Self::World, Family::V4) => Ipv4Addr::new(192, 0, 2, 9).into(),
@@ -151,17 +158,20 @@ impl Who {
 
     /// Its policy; 0 allows nothing.
     pub(crate) const fn policy(self) -> u32 {
-        match self {
-            Self::D => 0,
-            _ => self.ifindex(),
+        if matches!(self, Self::D) {
+            0
+        } else {
+            self.ifindex()
         }
     }
 
     fn mode(self) -> u32 {
-        match self {
-            Self::C => mode::AUDIT,
-            Self::D => mode::OFF,
-            _ => mode::ENFORCE,
+        if self == Self::C {
+            mode::AUDIT
+        } else if self == Self::D {
+            mode::OFF
+        } else {
+            mode::ENFORCE
         }
     }
 }

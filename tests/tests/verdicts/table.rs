@@ -14,8 +14,9 @@ use dfw_common::{
 use dfw_tests::frame::{Ip, Upper};
 
 use crate::{
-    kernel::{self, Kernel},
+    kernel::Kernel,
     scenario::{self, BRIDGE, ENDPOINTS, Family, Who},
+    state,
 };
 
 /// Where a frame is seen.
@@ -313,7 +314,7 @@ impl<'k> Lab<'k> {
         let expected = Seen::expected(row);
         let plain = self.on_plain_maps(row.at, &row.frame);
         let mut seen = vec![("plain maps", plain)];
-        if kernel::takes(&row.frame) {
+        if state::takes(&row.frame) {
             let before = self.counters();
             let pass = self.in_kernel(row.at, &row.frame);
             let after = self.counters();
@@ -410,7 +411,7 @@ impl<'k> Lab<'k> {
             At::Bridge(Hook::From) => (program::FROM_BRIDGE, BRIDGE, BRIDGE),
             At::Bridge(Hook::To) => (program::TO_BRIDGE, BRIDGE, 0),
         };
-        match self.kernel.run(program, ifindex, ingress, frame, 1).verdict {
+        match self.kernel.run(program, ifindex, ingress, frame, 1).0 {
             // TCX_NEXT and TCX_DROP.
             -1 => true,
             2 => false,

@@ -1,0 +1,78 @@
+//! What packets leave in the kernel's maps.
+
+use std::collections::HashMap as Entries;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use dfw_agent::datapath::load::program;
+use dfw_common::{
+    addr::Addr,
+    key::FlowKey,
+    maps,
+    plain::Tables,
+    value::{Count, Flow, RingEntry},
+};
+
+use crate::kernel::{Kernel, replace};
+
+impl Kernel {
+    /// Now, in jiffies, truncated.
+    pub(crate) fn now(&mut self) -> u32 {
+        self.run(program::EMPTY, 1, 0, &[0; 64], 1).0 as u32
+    }
+
+    /// The flow table.
+    pub(crate) fn flows(&mut self) -> HashMap<&mut MapData, FlowKey, Flow> {
+        self.map(maps::FLOWS)
+    }
+
+    /// Forgets every flow, as if none had ever been.
+    pub(crate) fn forget(&mut self, tables: &Tables) {
+        replace(&mut self.flows(), &Entries::new());
+        let mut ring: Array<_, RingEntry> = self.map(maps::FLOW_RING);
+        for endpoint in tables.endpoints.values() {
+            ring.set(endpoint.ring_base, FREE, 0).expect("a position");
+        }
+    }
+
+    /// Packets by direction, verdict and reason.
+    pub(crate) fn counters(&mut self) -> Vec<u64> {
+        let counters: PerCpuArray<_, Count> = self.map(maps::COUNTERS);
+        let counters = counters.iter().map(|counts| {
+            let counts = counts.expect("a counter");
+            counts.iter().map(|count| count.packets).sum()
+        });
+        counters.collect()
+    }
+
+    /// Packets of one endpoint by direction and verdict.
+    pub(crate) fn endpoint_counter(&mut self, index: u32) -> u64 {
+        let counters: PerCpuArray<_, u64> = self.map(maps::ENDPOINT_COUNTERS);
+        let counts = counters.get(&index, 0).expect("a counter");
+        counts.iter().sum()
+    }
+}
+
+/// Whether the kernel takes a frame for a test run: a whole Ethernet header, and a whole IP header where it is one.
+pub(crate) fn takes(frame: &[u8]) -> bool {
+    let needs = match frame.get(12..14) {
+        Some([0x08, 0x00]) => 34,
+        Some([0x86, 0xdd]) => 54,
+        _ => 15,
+    };
+    frame.len() >= needs
+}
+
+const FREE: RingEntry = RingEntry {
+    key: FlowKey {
+        low: Addr::UNSPECIFIED,
+        high: Addr::UNSPECIFIED,
+        low_port: 0,
+        high_port: 0,
+        network: 0,
+        protocol: 0,
+        asker: 0,
+        pad: [0; 2],
+    },
+    pad: 0,
+    cursor: 0,
+};
