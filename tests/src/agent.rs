@@ -30,6 +30,7 @@ pub struct Agent<'host> {
     daemon: Option<Daemon>,
     netns: &'host NetNs,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     bpffs: PathBuf,
     scratch: Scratch,
 }
@@ -41,16 +42,34 @@ impl<'host> Agent<'host> {
     /// When it is not ready in time; shows the end of its log.
     #[track_caller]
     pub fn start(netns: &'host NetNs, arguments: &[&str]) -> Self {
+        Self::start_with(netns, arguments, &[])
+    }
+
+    /// As [`Agent::start`], with more environment.
+    ///
+    /// # Panics
+    /// When it is not ready in time; shows the end of its log.
+    #[track_caller]
+    pub fn start_with(
+        netns: &'host NetNs,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let scratch = Scratch::new();
         let bpffs = scratch.bpffs().join("dfw");
         let arguments = arguments
             .iter()
             .map(|argument| (*argument).to_owned())
             .collect();
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let mut agent = Self {
             daemon: None,
             netns,
             arguments,
+            environment,
             bpffs,
             scratch,
         };
@@ -75,12 +94,7 @@ impl<'host> Agent<'host> {
             .arg("--socket")
             .arg(self.socket())
             .args(["--listen", &LISTEN.to_string()]);
-        // The user's own settings are not under test.
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("DFW_") || name == "DOCKER_HOST" {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command).envs(self.environment.iter().cloned());
         let mut daemon = Daemon::start(&mut command, &self.scratch.path().join("dfw.log"));
         daemon.expect("dfw is ready", PATIENCE, || {
             let ready = self.netns.enter(|| http::get(LISTEN, "/readyz"));
@@ -255,6 +269,34 @@ impl Drop for Agent<'_> {
             eprintln!("dfw uninstall: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+/// Runs a `dfw run` that must end by itself, through a wrapper (`setpriv …`) if there is one: its exit code and what it
+/// said.
+///
+/// # Panics
+/// When it goes on.
+#[track_caller]
+pub fn refused(netns: &NetNs, wrapper: &[&str], arguments: &[&str]) -> (Option<i32>, String) {
+    let scratch = Scratch::new();
+    let binary = binary();
+    let line = [wrapper, &[&binary, "run"], arguments].concat();
+    let mut command = netns.command(line[0]);
+    without_settings(command.args(&line[1..]));
+    let mut daemon = Daemon::start(&mut command, &scratch.path().join("dfw.log"));
+    let status = wait::until(PATIENCE, || daemon.ended());
+    let status = status.unwrap_or_else(|| panic!("dfw {arguments:?} goes on\n{}", daemon.log()));
+    (status.code(), daemon.log())
+}
+
+/// The user's own settings are not under test.
+fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("DFW_") || name == "DOCKER_HOST" {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// The binary that `cargo xtask test` built, or the newest that lies beside the test.
