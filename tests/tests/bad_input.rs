@@ -56,6 +56,12 @@ impl Site {
     }
 }
 
+/// What comes before the command line, the flags, the exit code, and what the message says.
+type Case<'a> = (&'a [&'a str], &'a [&'a str], i32, &'a [&'a str]);
+
+/// Labels of one container.
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn what_dfw_cannot_start_with() {
     let site = Site::new();
@@ -118,7 +124,7 @@ fn what_dfw_cannot_start_with() {
         "--bpffs",
         &path("no-bpffs"),
     ];
-    let cases: [(&[&str], &[&str], i32, &[&str]); 9] = [
+    let cases: [Case<'_>; 9] = [
         (
             &[],
             &["--unlabelled=strict"],
@@ -250,7 +256,7 @@ fn a_bad_label_is_an_error_of_its_container_alone() {
     assert_eq!(open(&bad), [true; 2], "unlabelled");
 
     let right = ("dfw.ingress", "tcp/80 from host");
-    let cases: [(&[(&str, &str)], &str, [bool; 2]); 8] = [
+    let cases: [(Labels<'_>, &str, [bool; 2]); 8] = [
         // Never right so far: nothing is allowed.
         (
             &[("dfw.ingres", "tcp/80 from host")],
