@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("the demo cannot run here: {hindrance}");
     }
     setup::run(&[Scope::Test])?;
-    let dfw = build::dfw(Profile::Release)?;
+    let dfw = build::dfw(Profile::Dev)?;
     let mut demo = workspace::cargo("run");
     demo.args([
         "--quiet",
