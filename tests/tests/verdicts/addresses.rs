@@ -4,8 +4,8 @@ use dfw_common::reason::Reason;
 use dfw_tests::frame::{flags, tcp, udp};
 
 use crate::{
-    scenario::{BRIDGE, Family, OTHER_BRIDGE, UNCLAIMED, UPLINK, Who},
-    table::{Row, allow, audit, deny, from, packet, row, silent, to},
+    scenario::{BRIDGE, Family, OTHER_BRIDGE, UPLINK, Who},
+    table::{Row, allow, audit, deny, from, packet, row, silent, to, unclaimed},
 };
 use Who::{A, B, C, D, Denied, E, Group, Host, Nobody, World};
 
@@ -169,15 +169,6 @@ fn senders(family: Family) -> Vec<Row> {
             deny(Reason::NotReady),
         ),
     ]
-}
-
-fn unclaimed() -> crate::table::At {
-    use dfw_common::decide::{Hook, Place};
-    crate::table::At::Endpoint(Place {
-        hook: Hook::From,
-        ifindex: UNCLAIMED,
-        ingress: UNCLAIMED,
-    })
 }
 
 fn receivers(family: Family) -> Vec<Row> {

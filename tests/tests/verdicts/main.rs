@@ -2,15 +2,19 @@
 //! kernel and on plain maps; both must do and count the same.
 
 mod addresses;
+mod arp;
 mod bridge;
 mod differential;
-mod errors;
+mod discovery;
 mod flows;
+mod groups;
 mod guards;
+mod icmp;
 mod kernel;
+mod lifetimes;
 mod modes;
-mod neighbours;
 mod quota;
+mod routers;
 mod scenario;
 mod state;
 mod table;
@@ -28,13 +32,15 @@ use crate::{
 fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for family in Family::ALL {
-        let topics: [fn(Family) -> Vec<Row>; 8] = [
+        let topics: [fn(Family) -> Vec<Row>; 10] = [
             guards::rows,
             addresses::rows,
             flows::rows,
+            lifetimes::rows,
             modes::rows,
-            errors::rows,
-            neighbours::rows,
+            icmp::rows,
+            neighbours,
+            groups::rows,
             bridge::rows,
             quota::rows,
         ];
@@ -47,6 +53,16 @@ fn rows() -> Vec<Row> {
         }
     }
     rows
+}
+
+fn neighbours(family: Family) -> Vec<Row> {
+    match family {
+        Family::V4 => arp::rows(),
+        Family::V6 => discovery::rows()
+            .into_iter()
+            .chain(routers::rows())
+            .collect(),
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use dfw_tests::frame::{Ip, Upper};
 
 use crate::{
     kernel::Kernel,
-    scenario::{self, BRIDGE, ENDPOINTS, Family, Who},
+    scenario::{self, BRIDGE, ENDPOINTS, Family, UNCLAIMED, Who},
     state,
 };
 
@@ -43,6 +43,15 @@ pub(crate) fn to(who: Who, ingress: u32) -> At {
         hook: Hook::To,
         ifindex: who.ifindex(),
         ingress,
+    })
+}
+
+/// At the hook where a port sends that nobody has an identity for.
+pub(crate) fn unclaimed() -> At {
+    At::Endpoint(Place {
+        hook: Hook::From,
+        ifindex: UNCLAIMED,
+        ingress: UNCLAIMED,
     })
 }
 

@@ -1,4 +1,4 @@
-//! ICMP errors: about a packet of a flow of this network, to the end that sent it (docs/semantics.md section 8).
+//! ICMP: echoes, and errors about a packet of a flow of this network to the end that sent it (docs/semantics.md section 8).
 
 use dfw_common::reason::Reason;
 use dfw_tests::frame::{Ip, flags, icmp, tcp, udp};
@@ -18,6 +18,94 @@ fn error(family: Family, reporter: Who, sender: Who, quoted: &Ip) -> Ip {
 }
 
 pub(crate) fn rows(family: Family) -> Vec<Row> {
+    let mut rows = echoes(family);
+    rows.extend(errors(family));
+    rows
+}
+
+fn echoes(family: Family) -> Vec<Row> {
+    let (protocol, echo, reply) = family.icmp();
+    let ping = |sender, receiver, id| {
+        packet(
+            family,
+            sender,
+            receiver,
+            icmp(protocol, echo, 0, &[0, id, 0, 1]),
+        )
+    };
+    let pong = |sender, receiver, id| {
+        packet(
+            family,
+            sender,
+            receiver,
+            icmp(protocol, reply, 0, &[0, id, 0, 1]),
+        )
+    };
+    let other = match family {
+        Family::V4 => icmp(protocol, 13, 0, &[0; 16]),
+        Family::V6 => icmp(protocol, 139, 0, &[0; 16]),
+    };
+    vec![
+        row("echo", from(A), ping(A, B, 7), allow(Reason::Allowed)),
+        row("echo reply", from(B), pong(B, A, 7), allow(Reason::Reply))
+            .seen(from(A), ping(A, B, 7)),
+        row(
+            "echo reply received",
+            to(A, B.ifindex()),
+            pong(B, A, 7),
+            allow(Reason::Reply),
+        )
+        .seen(from(A), ping(A, B, 7)),
+        row(
+            "echo reply to nothing",
+            from(B),
+            pong(B, A, 7),
+            deny(Reason::NoFlow),
+        ),
+        row(
+            "echo reply with another id",
+            from(B),
+            pong(B, A, 8),
+            deny(Reason::NoFlow),
+        )
+        .seen(from(A), ping(A, B, 7)),
+        row(
+            "echo reply by the asker",
+            from(A),
+            pong(A, B, 7),
+            deny(Reason::NoFlow),
+        )
+        .seen(from(A), ping(A, B, 7)),
+        row(
+            "the same id asked the other way",
+            from(B),
+            ping(B, A, 7),
+            deny(Reason::NoRule),
+        )
+        .seen(from(A), ping(A, B, 7)),
+        row(
+            "the same id asked the other way, received",
+            to(A, B.ifindex()),
+            ping(B, A, 7),
+            deny(Reason::NoRule),
+        )
+        .seen(from(A), ping(A, B, 7)),
+        row(
+            "echo reply to one that audits",
+            to(C, UPLINK),
+            pong(World, C, 7),
+            audit(Reason::NoFlow),
+        ),
+        row(
+            "another type of message",
+            from(A),
+            packet(family, A, B, other),
+            deny(Reason::NoRule),
+        ),
+    ]
+}
+
+fn errors(family: Family) -> Vec<Row> {
     let syn = packet(family, A, B, tcp(4000, 80, flags::SYN));
     let out = packet(family, A, World, tcp(4000, 443, flags::SYN));
     let datagram = packet(family, A, B, udp(4000, 53));
