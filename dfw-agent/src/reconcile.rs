@@ -16,6 +16,9 @@ use crate::{
 
 /// How long a port may be without an identity before `--unlabelled` decides (docs/semantics.md section 9).
 const BIRTH: Duration = Duration::from_secs(2);
+/// When a policy that the kernel refused is tried again. The compiler takes what it compiled for what is in force, so the
+/// pass that puts an oversized policy right still has to make room for it, and only the next one does not.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What a change of policy came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,6 +207,12 @@ impl<D: Datapath> Reconciler<D> {
         if error.is_none() {
             self.detach(&wanted, links, &mut findings);
         }
+        let due = if error.is_some() {
+            let again = now + RETRY;
+            Some(due.map_or(again, |due| due.min(again)))
+        } else {
+            due
+        };
         let governed = self.datapath.endpoints();
         for ifindex in bound.iter().filter(|ifindex| governed.contains(ifindex)) {
             if let Some(born) = self.born.remove(ifindex) {

@@ -70,6 +70,10 @@ impl Seed {
     /// Says once whether it could start, then follows until it is told to halt. The kernel is touched last: whatever else
     /// is missing or wrong, what was in force stays as it was.
     pub(super) async fn run(self, ready: oneshot::Sender<Result<Ready, Failure>>) {
+        // First, because what is missing shows up as other errors elsewhere.
+        if let Err(error) = load::preflight(&self.bpffs) {
+            return drop(ready.send(Err(error.into())));
+        }
         let links = match LinkWatcher::open().await {
             Ok(links) => links,
             Err(error) => return drop(ready.send(Err(error.into()))),
