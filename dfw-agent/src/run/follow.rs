@@ -171,8 +171,15 @@ impl Follower {
                 () = self.halt.notified() => return,
                 change = links.changed() => match change {
                     Ok(LinkChange::Appeared { ifindex, bridge, name }) => {
-                        if let Err(error) = self.reconciler.appeared(ifindex, bridge, Instant::now()) {
-                            tracing::warn!(%error, interface = name, "not attached yet");
+                        let seen = Instant::now();
+                        match self.reconciler.appeared(ifindex, bridge, seen) {
+                            Ok(()) => {
+                                let milliseconds = seen.elapsed().as_secs_f64() * 1e3;
+                                tracing::debug!(ifindex, milliseconds, "port closed until it is known");
+                            }
+                            Err(error) => {
+                                tracing::warn!(%error, interface = name, "not attached yet");
+                            }
                         }
                         due = earlier(due, soon);
                     }
