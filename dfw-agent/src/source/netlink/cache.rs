@@ -104,6 +104,9 @@ impl Cache {
         self.far = old.far;
         self.far
             .retain(|ifindex, _| self.links.links.contains_key(ifindex));
+        self.last_looks = old.last_looks;
+        self.last_looks
+            .retain(|(_, ifindex)| self.far.contains_key(ifindex));
         for message in dump {
             let _: Option<LinkChange> = self.apply(message);
         }
@@ -244,6 +247,8 @@ impl Cache {
         let ifindex = message.header.index;
         self.far.remove(&ifindex);
         self.unread.remove(&ifindex);
+        // A look that is due and cannot be taken would be due for ever.
+        self.last_looks.retain(|(_, gone)| *gone != ifindex);
         self.links
             .host_addresses
             .retain(|address| address.ifindex != ifindex);
@@ -373,5 +378,56 @@ fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port of a bridge whose other end is in another namespace.
+    fn port(ifindex: u32) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.attributes = vec![
+            LinkAttribute::IfName(format!("veth{ifindex}")),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+            ]),
+            LinkAttribute::Controller(1),
+            LinkAttribute::Link(2),
+            LinkAttribute::LinkNetNsId(0),
+        ];
+        message
+    }
+
+    fn with_last_look(now: Instant) -> Cache {
+        let mut cache = Cache::default();
+        let appeared = cache.apply(&RouteNetlinkMessage::NewLink(port(7)));
+        assert!(
+            matches!(appeared, Some(LinkChange::Appeared { .. })),
+            "{appeared:?}"
+        );
+        cache.pin(7, now);
+        assert!(cache.next_due().is_some());
+        cache
+    }
+
+    #[test]
+    fn a_link_that_is_gone_is_not_looked_at() {
+        let mut cache = with_last_look(Instant::now());
+        cache.apply(&RouteNetlinkMessage::DelLink(port(7)));
+        assert_eq!(cache.next_due(), None);
+    }
+
+    #[test]
+    fn reading_anew_keeps_the_last_looks_of_what_is_there() {
+        let now = Instant::now();
+        let mut cache = with_last_look(now);
+        cache.replace(&[RouteNetlinkMessage::NewLink(port(7))]);
+        assert_eq!(cache.next_due(), Some(now + LAST_LOOK));
+        cache.replace(&[]);
+        assert_eq!(cache.next_due(), None);
     }
 }
