@@ -41,7 +41,8 @@ pub struct FlowEvent {
     pub reason: Reason,
     /// Number of the deciding rule in the judged endpoint's policy.
     pub rule: Option<u16>,
-    /// The judged endpoint's policy.
+    /// The judged endpoint's policy; its number means nothing outside the agent.
+    #[serde(skip)]
     pub policy: u32,
     /// Network on which it was seen; empty when it is not managed (any more).
     pub network: String,
