@@ -3,6 +3,8 @@
 
 #![no_main]
 
+use std::net::IpAddr;
+
 use dfw_common::{
     addr::{Addr, Mac},
     backstop::backstop,
@@ -75,10 +77,10 @@ fn node(epoch: u32, adopt_until: u32) -> Plain {
             ifindex: if is_host { 0 } else { ifindex },
             network: if is_host { 0 } else { BRIDGE },
         };
-        for ip in [v4(number).into(), v6(number).into()] {
+        for ip in [IpAddr::from(v4(number)), IpAddr::from(v6(number))] {
             let key = AddressKey {
                 network: ANY_NETWORK,
-                addr: Addr::from(std::net::IpAddr::from(ip)),
+                addr: Addr::from(ip),
             };
             tables.addresses.insert(key, address);
         }
