@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod bridge;
+pub mod campaign;
 pub mod canary;
 pub mod engine;
 pub mod frame;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use dfw_tests::{
     Agent, Attempt, Bridge, Container, Engine, EngineOptions, Inventory, Listener, Namespace,
-    NetNs, Protocol, wait,
+    NetNs, Protocol, campaign::scale, wait,
 };
 use serde_json::Value;
 
@@ -97,11 +97,7 @@ fn of_containers() {
 /// A container that is made again with other labels, most likely with the same address.
 fn new_labels(site: &Site<'_>) {
     let client = site.client("client");
-    let times = if std::env::var_os("DFW_CAMPAIGN").is_some() {
-        50
-    } else {
-        1
-    };
+    let times = scale(1, 50);
     for _ in 0..times {
         let first = site.server("tcp/80 from container:client");
         site.assert_becomes("first labels", &client, first.at("shop", 80), true);

@@ -1,7 +1,7 @@
 //! How long a port is without its policy: from the news of its link to the programs, and to the policy in force.
 //! `DFW_CAMPAIGN=1` makes it a hundred starts.
 
-use dfw_tests::{Agent, Engine, EngineOptions};
+use dfw_tests::{Agent, Engine, EngineOptions, campaign::scale};
 
 /// Figures of one kind of line of the agent's log, in milliseconds, sorted.
 fn milliseconds(log: &str, message: &str) -> Vec<f64> {
@@ -33,11 +33,7 @@ fn show(what: &str, figures: &[f64]) {
 
 #[test]
 fn from_link_to_policy() {
-    let starts = if std::env::var_os("DFW_CAMPAIGN").is_some() {
-        100
-    } else {
-        5
-    };
+    let starts = scale(5, 100);
     let engine = Engine::start(EngineOptions::default());
     engine.network("shop", 1);
     let agent = Agent::start(

@@ -13,6 +13,7 @@ use std::{
 
 use dfw_tests::{
     Agent, Attempt, Container, Engine, EngineOptions, Listener, Namespace, NetNs, Protocol,
+    campaign::scale,
     canary::{Datagrams, Transfer},
     process, wait,
 };
@@ -182,11 +183,7 @@ fn installed_killed_taken_over_and_stopped_under_traffic() {
         .at("shop", 7002)
         .map(|to| Datagrams::start(&client, &server, to));
 
-    let kills = if std::env::var_os("DFW_CAMPAIGN").is_some() {
-        100
-    } else {
-        2
-    };
+    let kills = scale(2, 100);
     for _ in 0..kills {
         agent.kill();
         assert_enforced(&ends, "killed");
