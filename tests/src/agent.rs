@@ -23,6 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Every agent is alone in its network namespace, so the port is free.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10339);
 
+/// What deploy files and docs/security.md grant, and no more: the bounding set is what root cannot have back either.
+const SHIPPED: [&str; 3] = [
+    "--bounding-set=-all,+bpf,+net_admin,+perfmon",
+    "--inh-caps=-all",
+    "--",
+];
+
 /// An agent in a network namespace, with a BPF file system and a socket of its own. Its state outlives its process.
 /// Dropped, it is ended and uninstalled.
 #[derive(Debug)]
@@ -84,8 +91,10 @@ impl<'host> Agent<'host> {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.daemon.is_none(), "the agent runs already");
-        let mut command = self.netns.command(&binary());
+        let mut command = self.netns.command("setpriv");
         command
+            .args(SHIPPED)
+            .arg(binary())
             .arg("run")
             .args(&self.arguments)
             .arg("--bpffs")

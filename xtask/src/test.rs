@@ -75,8 +75,9 @@ fn runner(packages: &[&str], filters: &[String]) -> Command {
         nextest
     } else {
         let mut cargo = workspace::cargo("test");
+        // Not the benches: what they measure is measured by `cargo xtask bench`.
         cargo
-            .args(["--no-fail-fast", "--all-targets"])
+            .args(["--no-fail-fast", "--lib", "--bins", "--tests"])
             .args(packages);
         cargo.args(["--", "--test-threads", "1"]).args(filters);
         cargo

@@ -9,6 +9,7 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     programs::{ProgramError, SchedClassifier},
 };
+use caps::{CapSet, Capability};
 use dfw_common::maps as layout;
 use thiserror::Error;
 
@@ -17,6 +18,14 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// First kernel with TCX (kernel commit e420bed02507).
 pub const KERNEL: (u32, u32) = (6, 6);
+
+/// All that the agent needs: to load programs and maps, to attach and to ask netlink, and for the verifier to take
+/// programs that compare pointers with packet ends through a map's value.
+pub const CAPABILITIES: [Capability; 3] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+];
 
 /// The programs of the object.
 pub mod program {
@@ -208,21 +217,10 @@ pub fn check_kernel(release: &str) -> Result<(), LoadError> {
 }
 
 fn check_capabilities() -> Result<(), LoadError> {
-    use caps::{CapSet, Capability};
-    let needed = [
-        Capability::CAP_BPF,
-        Capability::CAP_NET_ADMIN,
-        Capability::CAP_PERFMON,
-    ];
     let has = caps::read(None, CapSet::Effective).unwrap_or_default();
-    // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON in the kernel's own checks (capabilities(7)).
-    let missing: Vec<_> = needed
+    let missing: Vec<_> = CAPABILITIES
         .into_iter()
-        .filter(|need| {
-            let by_admin =
-                *need != Capability::CAP_NET_ADMIN && has.contains(&Capability::CAP_SYS_ADMIN);
-            !has.contains(need) && !by_admin
-        })
+        .filter(|need| !has.contains(need))
         .map(|need| need.to_string())
         .collect();
     if missing.is_empty() {

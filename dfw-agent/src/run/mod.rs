@@ -5,6 +5,7 @@
 
 mod events;
 mod follow;
+mod privileges;
 
 use std::{sync::Arc, thread};
 
@@ -42,6 +43,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         let _entered = runtime.enter();
         listen::bind_unix(&config.socket)?
     };
+    privileges::give_up()?;
     let (view, views) = watch::channel(Arc::new(View::default()));
     let (rules, rule_texts) = watch::channel(Rules::default());
     let (stop, halt) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
