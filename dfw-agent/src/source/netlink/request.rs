@@ -143,6 +143,7 @@ impl Requests {
     ) -> Result<bool, LinkError> {
         answer.clear();
         let mut whole = true;
+        let mut refusal = None;
         let mut replies = self
             .handle
             .request(request)
@@ -151,17 +152,16 @@ impl Requests {
             whole &= reply.header.flags & NLM_F_DUMP_INTR == 0;
             match reply.payload {
                 NetlinkPayload::InnerMessage(message) => answer.push(message),
-                NetlinkPayload::Error(error) => {
-                    return Err(LinkError::Kernel {
-                        what,
-                        source: error.to_io(),
-                    });
-                }
+                // Read on to the end: what comes after a refusal must not find its reader gone.
+                NetlinkPayload::Error(error) => refusal = Some(error.to_io()),
                 NetlinkPayload::Overrun(_) => whole = false,
                 NetlinkPayload::Done(_) | NetlinkPayload::Noop => {}
                 _ => {}
             }
         }
-        Ok(whole)
+        match refusal {
+            Some(source) => Err(LinkError::Kernel { what, source }),
+            None => Ok(whole),
+        }
     }
 }
