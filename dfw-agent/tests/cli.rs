@@ -110,6 +110,21 @@ fn no_agent_is_69_with_the_remedy() {
     }
 }
 
+/// The kernel and the file system are the machine's own, so only the agent's part is known beforehand.
+#[test]
+fn doctor_needs_no_agent_and_says_that_there_is_none() {
+    let output = run(&["doctor", "--socket", "/nonexistent/dfw.sock", "-o", "json"]);
+    assert_eq!(code(&output), 3);
+    assert!(output.stderr.is_empty());
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = checks.as_array().expect("a list");
+    let named = |name| checks.iter().find(|check| check["name"] == name);
+    insta::assert_snapshot!(named("agent").expect("looked at"), @r#"{"details":["start it with `dfw run`, or name its socket with --socket"],"name":"agent","seen":"no agent answers on /nonexistent/dfw.sock","state":"broken"}"#);
+    for name in ["kernel", "bpffs", "capabilities"] {
+        assert!(named(name).is_some(), "{name} in {checks:#?}");
+    }
+}
+
 #[test]
 fn a_wrong_configuration_is_78_with_its_place() {
     let directory = tempfile::tempdir().expect("directory");

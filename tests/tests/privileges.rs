@@ -31,9 +31,17 @@ fn every_thread_keeps_three_capabilities_and_a_filter() {
     let mut bridge = Bridge::new(&host, "br0", 40);
     let server = bridge.plug("server");
     let mut inventory = Inventory::new();
-    inventory.set("server", &server, "lab", &[("dfw.ingress", "tcp/80 from any")]);
+    inventory.set(
+        "server",
+        &server,
+        "lab",
+        &[("dfw.ingress", "tcp/80 from any")],
+    );
     inventory.write();
-    let agent = Agent::start(&host, &["--inventory", &inventory.path().display().to_string()]);
+    let agent = Agent::start(
+        &host,
+        &["--inventory", &inventory.path().display().to_string()],
+    );
     agent.expect_ready("the server", 1);
 
     let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("the agent runs");
@@ -112,7 +120,10 @@ fn forward(
             if is_documented(line) {
                 server.write_all(&request)?;
             } else {
-                refused.lock().expect("nobody panicked").insert(line.to_owned());
+                refused
+                    .lock()
+                    .expect("nobody panicked")
+                    .insert(line.to_owned());
                 client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
             }
         }

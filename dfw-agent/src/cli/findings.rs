@@ -53,6 +53,23 @@ pub(super) fn print(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
     Ok(())
 }
 
+/// One finding in one line: whose it is and what is wrong.
+pub(super) fn line(finding: &Finding) -> String {
+    let place = [&finding.subject, &finding.label];
+    let place: Vec<&str> = place
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .map(String::as_str)
+        .collect();
+    let code = &finding.code;
+    let message = &finding.message;
+    if place.is_empty() {
+        format!("[{code}] {message}")
+    } else {
+        format!("[{code}] {}: {message}", place.join(" "))
+    }
+}
+
 /// `1 error, 2 warnings`, or `none`.
 pub(super) fn summary(findings: &[Finding]) -> String {
     let of = |level| {

@@ -4,6 +4,7 @@
 mod check;
 mod client;
 mod completions;
+mod doctor;
 mod findings;
 mod ls;
 mod man;
@@ -49,6 +50,7 @@ enum Command {
     Status(status::Args),
     Ls(ls::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     Uninstall(uninstall::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -88,6 +90,7 @@ impl Command {
             Self::Status(args) => args.perform(out),
             Self::Ls(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
+            Self::Doctor(args) => args.perform(out),
             Self::Uninstall(args) => args.perform(out),
             Self::Completions(args) => args.perform(out),
             Self::Man(args) => args.perform(out),
@@ -223,7 +226,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 7);
+        assert_eq!(seen, 8);
     }
 
     #[test]

@@ -216,7 +216,11 @@ pub fn check_kernel(release: &str) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn check_capabilities() -> Result<(), LoadError> {
+/// Whether this process may load and attach.
+///
+/// # Errors
+/// [`LoadError::Capabilities`] with the names of what is missing.
+pub fn check_capabilities() -> Result<(), LoadError> {
     let has = caps::read(None, CapSet::Effective).unwrap_or_default();
     let missing: Vec<_> = CAPABILITIES
         .into_iter()
@@ -232,7 +236,11 @@ fn check_capabilities() -> Result<(), LoadError> {
     }
 }
 
-fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
+/// Whether a directory is, or would be, on a BPF file system.
+///
+/// # Errors
+/// [`LoadError::NotBpffs`] when it is not.
+pub fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
     // The directory itself may not exist yet; its nearest ancestor says on what file system it would be.
     let Some(there) = bpffs.ancestors().find(|path| path.exists()) else {
         return Err(LoadError::NotBpffs {
