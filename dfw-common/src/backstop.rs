@@ -2,6 +2,7 @@
 //! (docs/semantics.md section 10). Never policy; only on a node that enforces.
 
 use crate::{
+    check::Check,
     decide::{Hook, Scratch},
     env::Env,
     key::NetworkId,
@@ -31,17 +32,18 @@ pub fn backstop<E: Env, P: Packet>(
     };
     if addr.is_unspecified() {
         return match (parsed, hook) {
-            (Err(reason), _) => Some(reason),
+            (Err(reason), _) if Check::BackstopUnparsed.finds(true) => Some(reason),
+            (_, Hook::To) if Check::BackstopUnspecified.finds(true) => Some(Reason::Unmanaged),
             // Duplicate address detection and its like: has no address yet that could be answered.
-            (Ok(()), Hook::From) => None,
-            (Ok(()), Hook::To) => Some(Reason::Unmanaged),
+            (_, Hook::From | Hook::To) => None,
         };
     }
     // A fragment, say, is for the guards of the endpoint whose it is.
     let class = env.classify(network, &addr);
-    let is_managed = class.kind == kind::ENDPOINT && class.network == network;
+    let is_managed =
+        class.kind == kind::ENDPOINT && Check::BackstopNetwork.holds(class.network == network);
     let is_group = matches!(hook, Hook::To) && class.kind == kind::GROUP;
-    if is_managed || is_group {
+    if Check::BackstopManaged.holds(is_managed || is_group) {
         None
     } else {
         Some(Reason::Unmanaged)

@@ -1,8 +1,9 @@
 //! Own connection tracking: keys, states, timeouts and the quota of each endpoint.
 
 use crate::{
+    check::Check,
     env::Env,
-    key::{FlowKey, NetworkId, proto},
+    key::{ANY_NETWORK, FlowKey, NetworkId, proto},
     packet::{Headers, tcp},
     parse::{Icmp, icmp},
     value::Flow,
@@ -31,9 +32,11 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
     let (source_port, destination_port) = match kind {
         Icmp::EchoRequest => (headers.source_port, 0),
         Icmp::EchoReply => (0, headers.source_port),
-        Icmp::No | Icmp::Error | Icmp::Neighbour | Icmp::Membership | Icmp::Other => {
-            (headers.source_port, headers.destination_port)
+        // Type 0 of ICMPv6 is no echo with identifier 0: the other port tells them apart.
+        Icmp::Error | Icmp::Neighbour | Icmp::Membership | Icmp::Other => {
+            (headers.destination_port, 1)
         }
+        Icmp::No => (headers.source_port, headers.destination_port),
     };
     let low = if headers.source == headers.destination {
         source_port <= destination_port
@@ -60,9 +63,17 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
         },
         low_port: if low { source_port } else { destination_port },
         high_port: if low { destination_port } else { source_port },
-        network,
+        network: if Check::FlowNetwork.finds(true) {
+            network
+        } else {
+            ANY_NETWORK
+        },
         protocol: headers.protocol,
-        asker,
+        asker: if Check::FlowAsker.finds(true) {
+            asker
+        } else {
+            0
+        },
         pad: [0; 2],
     };
     (key, low)
@@ -78,19 +89,20 @@ pub fn is_syn(headers: &Headers) -> bool {
 #[inline(always)]
 pub fn may_open(headers: &Headers) -> bool {
     if headers.protocol == proto::TCP {
-        return headers.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN;
+        let flags = headers.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN);
+        return Check::OpenSyn.holds(flags == tcp::SYN);
     }
-    !matches!(icmp(headers), Icmp::EchoReply | Icmp::Error)
+    Check::OpenEcho.holds(!matches!(icmp(headers), Icmp::EchoReply | Icmp::Error))
 }
 
 /// The state after a packet.
 #[inline(always)]
 pub fn next_state(now: u8, headers: &Headers, from_initiator: bool) -> u8 {
     if headers.protocol == proto::TCP {
-        if headers.flags & tcp::RST != 0 {
+        if Check::FlowReset.finds(headers.flags & tcp::RST != 0) {
             return state::CLOSED;
         }
-        if headers.flags & tcp::FIN != 0 {
+        if Check::FlowFin.finds(headers.flags & tcp::FIN != 0) {
             return state::CLOSING;
         }
     }
@@ -148,7 +160,7 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
                 }
                 if is_expired(flow, protocol, now, hz) {
                     cost::EXPIRED
-                } else if flow.state == state::ESTABLISHED {
+                } else if Check::RingAnswered.finds(flow.state == state::ESTABLISHED) {
                     cost::ESTABLISHED
                 } else {
                     cost::UNANSWERED
@@ -156,7 +168,7 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
             }
             _ => cost::FREE,
         };
-        if whose != owner && cost > cost::EXPIRED {
+        if Check::RingOwner.finds(whose != owner) && cost > cost::EXPIRED {
             cost = if env.endpoint(whose).is_some() {
                 cost::FORBIDDEN
             } else {
@@ -171,7 +183,7 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
     if best_cost == cost::FORBIDDEN {
         return None;
     }
-    if best_cost != cost::FREE {
+    if Check::RingEvict.finds(best_cost != cost::FREE) {
         env.evict(best);
     }
     if env.put_in_ring(best, key) {

@@ -11,6 +11,7 @@ mod judge;
 use self::{established::established, guards::slow};
 use crate::{
     addr::{Addr, Mac},
+    check::Check,
     env::Env,
     key::FlowKey,
     packet::{Headers, Packet, ethertype},
@@ -249,7 +250,9 @@ impl Case {
     /// A guard found something: dropped when either end enforces, else counted as audit (section 6).
     #[inline(always)]
     pub(crate) fn guard(&self, reason: Reason) -> Outcome {
-        if self.me.mode == mode::ENFORCE || self.other_enforces {
+        if Check::GuardOwn.finds(self.me.mode == mode::ENFORCE)
+            || Check::GuardOther.finds(self.other_enforces)
+        {
             Outcome::deny(reason)
         } else {
             Outcome::counted(true, Verdict::Audit, reason)
@@ -259,7 +262,7 @@ impl Case {
     /// As [`Case::guard`], for what is nobody's fault (a neighbour's broadcast): not counted where it passes.
     #[inline(always)]
     pub(crate) fn soft(&self, reason: Reason) -> Outcome {
-        if self.me.mode == mode::ENFORCE {
+        if Check::GuardSoft.finds(self.me.mode == mode::ENFORCE) {
             Outcome::deny(reason)
         } else {
             Outcome::PASS
@@ -283,7 +286,10 @@ pub fn decide<E: Env, P: Packet>(
 ) -> Outcome {
     let parsed = parse(packet, &mut scratch.headers);
     let Some(me) = env.endpoint(place.ifindex) else {
-        return Outcome::deny(Reason::NotReady);
+        return match Check::NotReady.finds(true) {
+            true => Outcome::deny(Reason::NotReady),
+            false => Outcome::PASS,
+        };
     };
     scratch.case = Case {
         hook: place.hook,
@@ -295,15 +301,17 @@ pub fn decide<E: Env, P: Packet>(
     };
     let case = &mut scratch.case;
     let headers = &mut scratch.headers;
-    if let Err(reason) = parsed {
+    if let Err(reason) = parsed
+        && Check::Unparsed.finds(true)
+    {
         return case.guard(reason);
     }
     case.is_bound = match place.hook {
         Hook::From => headers.source_mac == me.mac,
         Hook::To => headers.destination_mac == me.mac || headers.destination_mac.is_group(),
     };
-    if case.is_bound
-        && headers.ethertype != ethertype::ARP
+    if Check::EstablishedMac.holds(case.is_bound)
+        && Check::EstablishedArp.holds(headers.ethertype != ethertype::ARP)
         && let Some(outcome) = established(env, place, &me, headers, packet.len(), &mut scratch.key)
     {
         return outcome;

@@ -61,7 +61,7 @@ pub trait Env: Sized {
     fn classify(&self, network: NetworkId, addr: &Addr) -> Address {
         policy::classify(
             self,
-            &AddressKey {
+            &mut AddressKey {
                 network,
                 addr: *addr,
             },

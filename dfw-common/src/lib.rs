@@ -5,16 +5,23 @@
 
 #![no_std]
 
-#[cfg(any(test, feature = "user"))]
+#[cfg(any(
+    test,
+    feature = "user",
+    all(feature = "mutants", not(target_arch = "bpf"))
+))]
 extern crate std;
 
 pub mod addr;
 pub mod backstop;
+pub mod check;
 pub mod conntrack;
 pub mod decide;
 pub mod env;
 pub mod key;
 pub mod maps;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod neighbour;
 pub mod packet;
 pub mod parse;

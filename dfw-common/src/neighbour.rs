@@ -3,6 +3,7 @@
 
 use crate::{
     addr::{Addr, Mac},
+    check::Check,
     decide::{Case, Hook, Judgement, Outcome},
     env::Env,
     key::proto,
@@ -10,7 +11,7 @@ use crate::{
     parse::{ETHERNET, IPV6},
     policy::some_allowed,
     reason::{Direction, Reason},
-    value::{Address, Endpoint, IDENTITY_OTHER, kind, mode},
+    value::{Address, Endpoint, kind, mode},
 };
 
 /// ICMPv6 types (RFC 4861, RFC 2710).
@@ -40,7 +41,7 @@ pub(crate) fn arp<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement
             } else {
                 &j.source
             };
-            if !is_mine(claimed, &case.me) {
+            if Check::ArpClaim.finds(!is_mine(claimed, &case.me)) {
                 return case.guard(Reason::SpoofedNeighbour);
             }
             meet(env, case, &j.destination, j.source.identity)
@@ -58,12 +59,19 @@ pub(crate) fn membership(case: &Case, headers: &Headers, j: &Judgement) -> Outco
         kind6::LISTENER_QUERY
     };
     match case.hook {
-        Hook::From if headers.destination_port == query => case.guard(Reason::GroupMembership),
+        Hook::From if Check::MembershipQuery.finds(headers.destination_port == query) => {
+            case.guard(Reason::GroupMembership)
+        }
         // Reports are sent before there is an address, too (RFC 3376 section 4.2.13, RFC 3590).
-        Hook::From if !headers.source.is_unspecified() && !is_mine(&j.source, &case.me) => {
+        Hook::From
+            if Check::MembershipSource
+                .finds(!headers.source.is_unspecified() && !is_mine(&j.source, &case.me)) =>
+        {
             case.guard(Reason::SpoofedAddress)
         }
-        Hook::To if !case.is_from_host() => case.soft(Reason::GroupMembership),
+        Hook::To if Check::MembershipReceived.finds(!case.is_from_host()) => {
+            case.soft(Reason::GroupMembership)
+        }
         Hook::From | Hook::To => Outcome::PASS,
     }
 }
@@ -81,11 +89,17 @@ pub(crate) fn nd<E: Env, P: Packet>(
     if matches!(message, kind6::ROUTER_ADVERTISEMENT | kind6::REDIRECT) {
         return match case.hook {
             Hook::To if case.is_from_host() => Outcome::PASS,
-            Hook::From | Hook::To => case.guard(Reason::RouterAdvertisement),
+            Hook::From | Hook::To if Check::RouterAdvertisement.finds(true) => {
+                case.guard(Reason::RouterAdvertisement)
+            }
+            Hook::From | Hook::To => Outcome::PASS,
         };
     }
     // RFC 4861 section 7.1: hop limit 255, code 0; RFC 6980: no extension headers.
-    if headers.hops != 255 || headers.flags != 0 || headers.extended {
+    if Check::DiscoveryHops.finds(headers.hops != 255)
+        || Check::DiscoveryCode.finds(headers.flags != 0)
+        || Check::DiscoveryExtended.finds(headers.extended)
+    {
         return case.guard(Reason::SpoofedNeighbour);
     }
     if message == kind6::ROUTER_SOLICITATION {
@@ -102,11 +116,13 @@ pub(crate) fn nd<E: Env, P: Packet>(
             let is_detection = headers.source.is_unspecified() && is_solicitation;
             let is_own = is_detection || is_own(packet, case, j, ND + 24);
             let about_itself = is_detection || !is_solicitation;
-            if !is_own || (about_itself && !is_mine(&target, &case.me)) {
+            if Check::DiscoveryOwn.finds(!is_own)
+                || Check::DiscoveryTarget.finds(about_itself && !is_mine(&target, &case.me))
+            {
                 return case.guard(Reason::SpoofedNeighbour);
             }
             let sent = sent(env, case, &j.destination, j.source.identity);
-            if about_itself || !sent.pass {
+            if about_itself || Check::DiscoverySent.finds(!sent.pass) {
                 return sent;
             }
             meet(env, case, &target, j.source.identity)
@@ -115,7 +131,7 @@ pub(crate) fn nd<E: Env, P: Packet>(
             let is_of_sender = is_solicitation
                 || j.source.kind != kind::ENDPOINT
                 || (target.kind == kind::ENDPOINT && target.ifindex == j.source.ifindex);
-            if !is_of_sender {
+            if Check::AdvertisesSender.finds(!is_of_sender) {
                 return case.guard(Reason::SpoofedNeighbour);
             }
             // A solicitation is about this endpoint, an advertisement is addressed to it.
@@ -141,13 +157,13 @@ fn router_solicitation<P: Packet>(
         Hook::From => {
             let is_own = headers.source.is_unspecified() || is_own(packet, case, j, ND + 8);
             let is_to_router = matches!(j.destination.kind, kind::GROUP | kind::HOST);
-            if is_own && is_to_router {
+            if Check::SolicitsOwn.holds(is_own) && Check::SolicitsRouter.holds(is_to_router) {
                 Outcome::PASS
             } else {
                 case.guard(Reason::SpoofedNeighbour)
             }
         }
-        Hook::To if case.is_from_host() => Outcome::PASS,
+        Hook::To if Check::SolicitsReceived.holds(case.is_from_host()) => Outcome::PASS,
         Hook::To => case.soft(Reason::Neighbour),
     }
 }
@@ -171,7 +187,7 @@ fn target<P: Packet>(packet: &P) -> Option<Addr> {
 fn names_only<P: Packet>(packet: &P, start: usize, mac: &Mac) -> bool {
     let mut offset = start;
     for _ in 0..OPTIONS {
-        if offset as u32 >= packet.len() {
+        if offset as u32 == packet.len() {
             return true;
         }
         let Some(option) = packet.load::<8>(offset) else {
@@ -181,12 +197,12 @@ fn names_only<P: Packet>(packet: &P, start: usize, mac: &Mac) -> bool {
             option[2], option[3], option[4], option[5], option[6], option[7],
         ]);
         let names_other = matches!(option[0], 1 | 2) && named != *mac;
-        if option[1] == 0 || names_other {
+        if Check::OptionForm.finds(option[1] == 0) || Check::OptionMac.finds(names_other) {
             return false;
         }
         offset += usize::from(option[1]) * 8;
     }
-    offset as u32 >= packet.len()
+    Check::OptionWalk.holds(offset as u32 == packet.len())
 }
 
 #[inline(always)]
@@ -204,27 +220,27 @@ fn from_neighbour<E: Env>(
     own: &Address,
 ) -> Outcome {
     let is_placed = match sender.kind {
-        kind::ENDPOINT => case.ingress == sender.ifindex,
+        kind::ENDPOINT => Check::NeighbourPort.holds(case.ingress == sender.ifindex),
         // What is no endpoint's does not come by an endpoint's port, except the question of who has no address yet.
-        _ => headers.source.is_unspecified() || env.endpoint(case.ingress).is_none(),
+        _ => Check::NeighbourNone
+            .holds(headers.source.is_unspecified() || env.endpoint(case.ingress).is_none()),
     };
     if !is_placed {
         return case.guard(Reason::SpoofedNeighbour);
     }
     if headers.source.is_unspecified() {
         // Somebody asks whether an address is free. This endpoint's is not: the question would make it give it up.
-        return if is_mine(own, &case.me) && !case.is_from_host() {
+        let is_questioned = is_mine(own, &case.me) && !case.is_from_host();
+        return if Check::DetectionReceived.finds(is_questioned) {
             case.guard(Reason::SpoofedNeighbour)
         } else {
             Outcome::PASS
         };
     }
-    let identity = if is_mine(own, &case.me) {
-        own.identity
-    } else {
-        IDENTITY_OTHER
-    };
-    meet(env, case, sender, identity)
+    if Check::MeetBystander.finds(sender.kind == kind::ENDPOINT && !is_mine(own, &case.me)) {
+        return case.soft(Reason::Neighbour);
+    }
+    meet(env, case, sender, own.identity)
 }
 
 /// Whether an endpoint may send a message of the link there: what routers pass on must be allowed by some rule, or it
@@ -235,9 +251,9 @@ fn sent<E: Env>(env: &E, case: &Case, destination: &Address, mine: u32) -> Outco
     match destination.kind {
         kind::GROUP => Outcome::PASS,
         kind::WORLD if me.mode == mode::ENFORCE => {
-            if some_allowed(env, me.policy, who, Direction::Egress)
-                || some_allowed(env, me.policy, who, Direction::Ingress)
-            {
+            let may = some_allowed(env, me.policy, who, Direction::Egress)
+                || some_allowed(env, me.policy, who, Direction::Ingress);
+            if Check::DiscoveryWorld.holds(may) {
                 Outcome::PASS
             } else {
                 Outcome::deny(Reason::Neighbour)
@@ -262,13 +278,14 @@ fn meet<E: Env>(env: &E, case: &Case, neighbour: &Address, mine: u32) -> Outcome
             }
             let may = reaches(env, &case.me, neighbour.identity, &peer, mine)
                 || reaches(env, &peer, mine, &case.me, neighbour.identity);
-            if may {
+            if Check::MeetRules.holds(may) {
                 Outcome::PASS
             } else {
                 Outcome::deny(Reason::Neighbour)
             }
         }
-        _ => case.soft(Reason::Neighbour),
+        _ if Check::MeetUnknown.finds(true) => case.soft(Reason::Neighbour),
+        _ => Outcome::PASS,
     }
 }
 
@@ -281,7 +298,9 @@ fn reaches<E: Env>(
     to: &Endpoint,
     from_identity: u32,
 ) -> bool {
-    (from.mode != mode::ENFORCE || some_allowed(env, from.policy, to_identity, Direction::Egress))
-        && (to.mode != mode::ENFORCE
-            || some_allowed(env, to.policy, from_identity, Direction::Ingress))
+    let may_dial = from.mode != mode::ENFORCE
+        || some_allowed(env, from.policy, to_identity, Direction::Egress);
+    let may_be_dialled =
+        to.mode != mode::ENFORCE || some_allowed(env, to.policy, from_identity, Direction::Ingress);
+    Check::ReachEgress.holds(may_dial) && Check::ReachIngress.holds(may_be_dialled)
 }

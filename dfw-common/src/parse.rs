@@ -4,6 +4,7 @@
 
 use crate::{
     addr::{Addr, Mac},
+    check::Check,
     key::proto,
     packet::{Headers, Packet, ethertype},
     reason::Reason,
@@ -60,9 +61,7 @@ fn read<P: Packet>(
     headers.flags = 0;
     headers.hops = 0;
     headers.extended = false;
-    if packet.is_tagged() {
-        return Err(Reason::VlanTag);
-    }
+    Check::TagBeside.require(!packet.is_tagged(), Reason::VlanTag)?;
     let mac = packet.load::<ETHERNET>(0).ok_or(Reason::Malformed)?;
     headers.destination_mac = Mac::new([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]]);
     headers.source_mac = Mac::new([mac[6], mac[7], mac[8], mac[9], mac[10], mac[11]]);
@@ -78,8 +77,8 @@ fn read<P: Packet>(
         }
         ethertype::ARP => arp(packet, headers, is_addressed),
         // 802.1Q, 802.1ad and the old QinQ number.
-        0x8100 | 0x88a8 | 0x9100 => Err(Reason::VlanTag),
-        _ => Err(Reason::Ethertype),
+        0x8100 | 0x88a8 | 0x9100 => Check::TagInFrame.require(false, Reason::VlanTag),
+        _ => Check::Ethertype.require(false, Reason::Ethertype),
     }
 }
 
@@ -91,17 +90,14 @@ fn arp<P: Packet>(
     is_addressed: &mut bool,
 ) -> Result<(), Reason> {
     let fixed = packet.load::<8>(ETHERNET).ok_or(Reason::Malformed)?;
-    if fixed[..6] != [0, 1, 8, 0, 6, 4] {
-        return Err(Reason::Malformed);
-    }
+    Check::ArpForm.require(fixed[..6] == [0, 1, 8, 0, 6, 4], Reason::Malformed)?;
     let body = packet.load::<20>(ETHERNET + 8).ok_or(Reason::Malformed)?;
     // The hardware address that the message itself claims must be the frame's.
-    if Mac::new([body[0], body[1], body[2], body[3], body[4], body[5]]) != headers.source_mac {
-        return Err(Reason::SpoofedNeighbour);
-    }
     headers.source = Addr::v4([body[6], body[7], body[8], body[9]]);
     headers.destination = Addr::v4([body[16], body[17], body[18], body[19]]);
     *is_addressed = true;
+    let claimed = Mac::new([body[0], body[1], body[2], body[3], body[4], body[5]]);
+    Check::ArpMac.require(claimed == headers.source_mac, Reason::SpoofedNeighbour)?;
     headers.flags = fixed[7];
     Ok(())
 }
@@ -115,21 +111,17 @@ fn ipv4<P: Packet>(
 ) -> Result<u32, Reason> {
     let ip = packet.load::<IPV4>(ETHERNET).ok_or(Reason::Malformed)?;
     let length = usize::from(ip[0] & 0xf) * 4;
-    if ip[0] >> 4 != 4 || length < IPV4 {
-        return Err(Reason::Malformed);
-    }
-    let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
-    let end = end_of(packet, ETHERNET as u32, total)?;
-    if end < (ETHERNET + length) as u32 {
-        return Err(Reason::Malformed);
-    }
+    Check::Ipv4Version.require(ip[0] >> 4 == 4, Reason::Malformed)?;
     headers.source = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
     headers.destination = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
     *is_addressed = true;
+    Check::Ipv4HeaderLength.require(length >= IPV4, Reason::Malformed)?;
+    let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let end = end_of(packet, ETHERNET as u32, total)?;
+    Check::Ipv4Length.require(end >= (ETHERNET + length) as u32, Reason::Malformed)?;
     // More-fragments or an offset; only the first fragment has ports, and none is needed to know that it is one.
-    if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
-        return Err(Reason::Fragment);
-    }
+    let is_whole = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff == 0;
+    Check::Ipv4Fragment.require(is_whole, Reason::Fragment)?;
     if length > IPV4 {
         options(packet, length)?;
     }
@@ -154,17 +146,16 @@ fn options<P: Packet>(packet: &P, length: usize) -> Result<(), Reason> {
             0 => return Ok(()),
             1 => offset += 1,
             // Loose and strict source route.
-            131 | 137 => return Err(Reason::IpOptions),
+            131 | 137 if Check::SourceRoute.finds(true) => return Err(Reason::IpOptions),
             _ => {
                 let size = usize::from(size);
-                if size < 2 || offset + size > end {
-                    return Err(Reason::IpOptions);
-                }
+                let adds_up = size >= 2 && offset + size <= end;
+                Check::OptionLength.require(adds_up, Reason::IpOptions)?;
                 offset += size;
             }
         }
     }
-    Err(Reason::IpOptions)
+    Check::OptionCount.require(offset == end, Reason::IpOptions)
 }
 
 /// RFC 8200. Returns where the packet ends, in bytes of the frame.
@@ -175,16 +166,13 @@ fn ipv6<P: Packet>(
     is_addressed: &mut bool,
 ) -> Result<u32, Reason> {
     let ip = packet.load::<IPV6>(ETHERNET).ok_or(Reason::Malformed)?;
-    if ip[0] >> 4 != 6 {
-        return Err(Reason::Malformed);
-    }
+    Check::Ipv6Version.require(ip[0] >> 4 == 6, Reason::Malformed)?;
     let word = |i: usize| u32::from_ne_bytes([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]);
     let source = Addr::v6([word(8), word(12), word(16), word(20)]);
     let destination = Addr::v6([word(24), word(28), word(32), word(36)]);
     // A v4-mapped address on the wire would be taken for IPv4 (RFC 4942 section 2.2).
-    if source.is_v4() || destination.is_v4() {
-        return Err(Reason::Malformed);
-    }
+    let is_mapped = source.is_v4() || destination.is_v4();
+    Check::MappedAddress.require(!is_mapped, Reason::Malformed)?;
     headers.source = source;
     headers.destination = destination;
     *is_addressed = true;
@@ -212,9 +200,7 @@ fn end_of<P: Packet>(packet: &P, start: u32, length: u32) -> Result<u32, Reason>
     if length == 0 && frame > 0xffff {
         return Ok(frame);
     }
-    if start + length > frame {
-        return Err(Reason::Malformed);
-    }
+    Check::PacketLength.require(start + length <= frame, Reason::Malformed)?;
     Ok(start + length)
 }
 
@@ -239,14 +225,17 @@ fn extensions<P: Packet>(packet: &P, headers: &mut Headers, first: u8) -> Result
         let head = packet.load::<4>(offset).ok_or(Reason::Malformed)?;
         match next {
             // Only directly after the IPv6 header (section 4.1).
-            extension::HOP_BY_HOP if step > 0 => return Err(Reason::ExtensionHeader),
+            extension::HOP_BY_HOP if Check::HopByHop.finds(step > 0) => {
+                return Err(Reason::ExtensionHeader);
+            }
             // The old source route (RFC 5095).
-            extension::ROUTING if head[2] == 0 => return Err(Reason::ExtensionHeader),
+            extension::ROUTING if Check::RoutingHeader.finds(head[2] == 0) => {
+                return Err(Reason::ExtensionHeader);
+            }
             extension::FRAGMENT => {
                 // Offset or more-fragments; an atomic fragment (RFC 6946) goes on.
-                if u16::from_be_bytes([head[2], head[3]]) & 0xfff9 != 0 {
-                    return Err(Reason::Fragment);
-                }
+                let is_whole = u16::from_be_bytes([head[2], head[3]]) & 0xfff9 == 0;
+                Check::Ipv6Fragment.require(is_whole, Reason::Fragment)?;
                 offset += 8;
             }
             extension::AUTHENTICATION => offset += (usize::from(head[1]) + 2) * 4,
@@ -260,7 +249,7 @@ fn extensions<P: Packet>(packet: &P, headers: &mut Headers, first: u8) -> Result
             return Ok(());
         }
     }
-    Err(Reason::ExtensionHeader)
+    Check::ExtensionCount.require(false, Reason::ExtensionHeader)
 }
 
 /// The start of the upper layer: ports, flags, type and code.
@@ -268,24 +257,23 @@ fn extensions<P: Packet>(packet: &P, headers: &mut Headers, first: u8) -> Result
 fn upper<P: Packet>(packet: &P, headers: &mut Headers, end: u32) -> Result<(), Reason> {
     let offset = usize::from(headers.upper);
     let is_v4 = headers.ethertype == ethertype::IPV4;
+    // Each family has its own; in the other one they would be taken for what they are not.
+    let is_of_family = match headers.protocol {
+        proto::ICMP | proto::IGMP => is_v4,
+        proto::ICMP6 => !is_v4,
+        _ => true,
+    };
+    Check::IcmpFamily.require(is_of_family, Reason::Malformed)?;
     let need = match headers.protocol {
-        // Each family has its own; in the other one they would be taken for what they are not.
-        proto::ICMP | proto::IGMP if !is_v4 => return Err(Reason::Malformed),
-        proto::ICMP6 if is_v4 => return Err(Reason::Malformed),
         proto::TCP => 20,
         proto::UDP | proto::ICMP | proto::ICMP6 | proto::IGMP => 8,
         proto::SCTP => 12,
         _ => {
-            return if u32::from(headers.upper) > end {
-                Err(Reason::Malformed)
-            } else {
-                Ok(())
-            };
+            return Check::UpperStart.require(u32::from(headers.upper) <= end, Reason::Malformed);
         }
     };
-    if u32::from(headers.upper) + need > end {
-        return Err(Reason::Malformed);
-    }
+    let is_whole = u32::from(headers.upper) + need <= end;
+    Check::UpperLength.require(is_whole, Reason::Malformed)?;
     let head = packet.load::<8>(offset).ok_or(Reason::Malformed)?;
     let (first, second) = (
         u16::from_be_bytes([head[0], head[1]]),
@@ -294,9 +282,10 @@ fn upper<P: Packet>(packet: &P, headers: &mut Headers, end: u32) -> Result<(), R
     match headers.protocol {
         proto::TCP => {
             let tail = packet.load::<2>(offset + 12).ok_or(Reason::Malformed)?;
-            if tail[0] >> 4 < 5 {
-                return Err(Reason::Malformed);
-            }
+            let length = u32::from(tail[0] >> 4) * 4;
+            Check::TcpHeaderLength.require(length >= need, Reason::Malformed)?;
+            let is_whole = u32::from(headers.upper) + length <= end;
+            Check::TcpHeaderEnd.require(is_whole, Reason::Malformed)?;
             headers.source_port = first;
             headers.destination_port = second;
             headers.flags = tail[1];
@@ -375,26 +364,19 @@ fn quoted_tuple<P: Packet>(packet: &P, outer: &Headers, inner: &mut Headers) -> 
     // Plain headers only, outside too: the verifier likes its offsets constant.
     let offset = if outer.ethertype == ethertype::IPV4 {
         let start = ETHERNET + IPV4 + 8;
-        if usize::from(outer.upper) + 8 != start {
-            return None;
-        }
+        Check::QuotePlace.demand(usize::from(outer.upper) + 8 == start)?;
         let ip = packet.load::<IPV4>(start)?;
-        if ip[0] != 0x45 || u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0 {
-            return None;
-        }
+        Check::QuoteForm.demand(ip[0] == 0x45)?;
+        Check::QuoteFragment.demand(u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff == 0)?;
         inner.source = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
         inner.destination = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
         inner.protocol = ip[9];
         start + IPV4
     } else {
         let start = ETHERNET + IPV6 + 8;
-        if usize::from(outer.upper) + 8 != start {
-            return None;
-        }
+        Check::QuotePlace.demand(usize::from(outer.upper) + 8 == start)?;
         let ip = packet.load::<IPV6>(start)?;
-        if ip[0] >> 4 != 6 {
-            return None;
-        }
+        Check::QuoteForm.demand(ip[0] >> 4 == 6)?;
         let word = |i: usize| u32::from_ne_bytes([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]);
         inner.source = Addr::v6([word(8), word(12), word(16), word(20)]);
         inner.destination = Addr::v6([word(24), word(28), word(32), word(36)]);
@@ -409,9 +391,7 @@ fn quoted_tuple<P: Packet>(packet: &P, outer: &Headers, inner: &mut Headers) -> 
         }
         proto::ICMP | proto::ICMP6 => {
             inner.destination_port = u16::from(head[0]);
-            if !is_echo(inner) {
-                return None;
-            }
+            Check::QuoteEcho.demand(is_echo(inner))?;
             inner.source_port = u16::from_be_bytes([head[4], head[5]]);
         }
         _ => {}

@@ -1,6 +1,7 @@
 //! Looking a verdict up in the compiled entries.
 
 use crate::{
+    check::Check,
     env::Env,
     key::{ANY_NETWORK, AddressKey, PolicyKey, PrefixKey},
     reason::{Direction, Reason},
@@ -49,18 +50,19 @@ pub struct Question {
     pub protocol: u8,
 }
 
-/// What an address is, as seen on a network (docs/semantics.md section 2). At most two exact and two prefix lookups.
+/// What an address is, as seen on a network (docs/semantics.md section 2). At most two exact and two prefix lookups. What
+/// is asked is spent: a copy would cost stack.
 #[inline(always)]
-pub fn classify<E: Env>(env: &E, who: &AddressKey) -> Address {
-    let mut key = *who;
-    if let Some(found) = env.address(&key) {
+pub fn classify<E: Env>(env: &E, who: &mut AddressKey) -> Address {
+    if let Some(found) = env.address(who) {
         return found;
     }
-    key.network = ANY_NETWORK;
-    if let Some(found) = env.address(&key) {
+    let network = who.network;
+    who.network = ANY_NETWORK;
+    if let Some(found) = env.address(who) {
         return found;
     }
-    let prefix = match env.prefix(PrefixKey::new(who.network, who.addr)) {
+    let prefix = match env.prefix(PrefixKey::new(network, who.addr)) {
         Some(found) => Some(found),
         None => env.prefix(PrefixKey::new(ANY_NETWORK, who.addr)),
     };
@@ -72,7 +74,11 @@ pub fn classify<E: Env>(env: &E, who: &AddressKey) -> Address {
             network: 0,
         },
         None => Address {
-            kind: kind::UNKNOWN,
+            kind: if Check::UnknownAddress.finds(true) {
+                kind::UNKNOWN
+            } else {
+                kind::WORLD
+            },
             identity: IDENTITY_OTHER,
             ifindex: 0,
             network: 0,
@@ -134,10 +140,12 @@ pub fn ask<E: Env>(env: &E, question: &Question) -> Ruling {
     }
     let reason = if found.verdict == PolicyEntry::ALLOW {
         Reason::Allowed
-    } else if found.rule == PolicyEntry::NO_RULE {
+    } else if Check::DefaultDeny.finds(found.rule == PolicyEntry::NO_RULE) {
         Reason::NoRule
-    } else {
+    } else if Check::DenyRule.finds(found.rule != PolicyEntry::NO_RULE) {
         Reason::DenyRule
+    } else {
+        Reason::Allowed
     };
     Ruling {
         reason,

@@ -2,6 +2,7 @@
 
 use crate::{
     addr::Mac,
+    check::Check,
     key::{FlowKey, NetworkId},
     reason::Verdict,
 };
@@ -251,8 +252,8 @@ impl Side {
     /// Whether this side was judged under `epoch`. Never before the agent has written the settings: a side that was not
     /// judged would look as if it had been.
     #[inline(always)]
-    pub const fn is_current(&self, epoch: u32) -> bool {
-        self.epoch == epoch && epoch != 0
+    pub fn is_current(&self, epoch: u32) -> bool {
+        self.epoch == epoch && Check::EpochWritten.holds(epoch != 0)
     }
 
     /// A side that was judged.

@@ -1,7 +1,7 @@
 //! The packet as the kernel hands it over. The only unsafe that touches packet bytes.
 
 use aya_ebpf::programs::TcContext;
-use dfw_common::packet::Packet;
+use dfw_common::{check::Check, packet::Packet};
 
 /// Bytes that are made linear before parsing: Ethernet, IPv6 with extension headers, and the start of the upper layer.
 const PULL: u32 = 192;
@@ -27,7 +27,7 @@ impl Frame {
             (data, end) = (ctx.data(), ctx.data_end());
         }
         // SAFETY: the context is valid for the program's whole run.
-        let is_tagged = unsafe { (*ctx.skb.skb).vlan_present } != 0;
+        let is_tagged = Check::TagInMetadata.finds(unsafe { (*ctx.skb.skb).vlan_present } != 0);
         Self {
             data,
             end,

@@ -27,12 +27,12 @@ pub(crate) extern "C" fn dfw_ask(question: *const Question) -> u32 {
 /// [`policy::classify`], written to `class`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn dfw_classify(who: *const AddressKey, class: *mut Address) -> u32 {
+pub(crate) extern "C" fn dfw_classify(who: *mut AddressKey, class: *mut Address) -> u32 {
     if who.is_null() || class.is_null() {
         return 0;
     }
     // SAFETY: not null, and the verifier has checked that every caller passes whole objects.
-    unsafe { *class = policy::classify(&Kernel, &*who) };
+    unsafe { *class = policy::classify(&Kernel, &mut *who) };
     1
 }
 

@@ -208,7 +208,7 @@ impl Env for Kernel {
     fn classify(&self, network: NetworkId, addr: &Addr) -> Address {
         let mut class = Address::default();
         global::dfw_classify(
-            &AddressKey {
+            &mut AddressKey {
                 network,
                 addr: *addr,
             },

@@ -9,6 +9,7 @@ mod build;
 mod demo;
 mod leaks;
 mod lint;
+mod mutate;
 mod setup;
 mod sh;
 mod test;
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Options),
     /// Nanoseconds a packet and bytes of memory (root).
     Bench(bench::Options),
+    /// Leave out each security check of the datapath in turn: does a test notice? (root)
+    Mutate(mutate::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Mutate(options) => mutate::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

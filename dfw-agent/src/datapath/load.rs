@@ -282,6 +282,10 @@ pub fn load(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
     // aya-log-ebpf's name; 0 is nothing, 5 everything.
     let log_level = if options.traces { 5_u8 } else { 0 };
     loader.override_global(aya_log::LEVEL, &log_level, true);
+    #[cfg(feature = "mutants")]
+    let left_out = dfw_common::mutant::number();
+    #[cfg(feature = "mutants")]
+    loader.override_global(dfw_common::mutant::VARIABLE, &left_out, true);
     let mut object = loader.load(OBJECT)?;
     for name in program::ALL {
         classifier(&mut object, name)?

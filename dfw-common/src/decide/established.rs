@@ -2,6 +2,7 @@
 
 use super::{Hook, Outcome, Place, Tally};
 use crate::{
+    check::Check,
     conntrack::{is_expired, is_syn, key_of, next_state, state},
     env::Env,
     key::FlowKey,
@@ -37,31 +38,25 @@ pub(super) fn established<E: Env>(
         (flow.sides[1], flow.ifindex[1], flow.ifindex[0])
     };
     // The stored ifindex is the anti-spoof check: the sender's address is its own, the receiver is who was meant.
-    if my_ifindex != me.ifindex || is_expired(flow, headers.protocol, now, settings.hz) {
-        return None;
-    }
+    Check::EstablishedPort.demand(my_ifindex == me.ifindex)?;
+    Check::EstablishedExpiry.demand(!is_expired(flow, headers.protocol, now, settings.hz))?;
     // A SYN that is not the first packet of a flow that its sender opened may mean another flow.
-    if is_syn(headers) && !(from_initiator && flow.state == state::NEW) {
-        return None;
-    }
-    if me.mode != mode::OFF && !mine.is_current(settings.epoch) {
-        return None;
-    }
+    let is_first = from_initiator && flow.state == state::NEW;
+    Check::EstablishedSyn.demand(is_first || !is_syn(headers))?;
+    let is_judged = me.mode == mode::OFF || mine.is_current(settings.epoch);
+    Check::EstablishedEpoch.demand(is_judged)?;
     match place.hook {
         Hook::From => {
-            if from_initiator && other_ifindex != 0 && !flow.sides[1].is_current(settings.epoch) {
-                return None;
-            }
+            let has_receiver = from_initiator && other_ifindex != 0;
+            let is_judged = !has_receiver || flow.sides[1].is_current(settings.epoch);
+            Check::EstablishedPeerEpoch.demand(is_judged)?;
+        }
+        Hook::To if other_ifindex == 0 => {
+            Check::EstablishedOrigin.demand(place.ingress == flow.origin)?;
         }
         Hook::To => {
-            let is_origin = if other_ifindex == 0 {
-                place.ingress == flow.origin
-            } else {
-                place.ingress == other_ifindex || place.ingress == me.network
-            };
-            if !is_origin {
-                return None;
-            }
+            let is_placed = place.ingress == other_ifindex || place.ingress == me.network;
+            Check::EstablishedNeighbour.demand(is_placed)?;
         }
     }
     flow.seen = now;

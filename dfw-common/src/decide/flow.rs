@@ -6,6 +6,7 @@ use super::{
     judge::{adopt, denied, judge, reset},
 };
 use crate::{
+    check::Check,
     conntrack::{is_expired, is_syn, key_of, may_open, next_state, state},
     env::Env,
     key::{FlowKey, proto},
@@ -69,13 +70,15 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     if let Some(flow) = env.flow(key) {
         let from_initiator = (flow.initiator_low != 0) == source_is_low;
         let ends = ends(case, j, from_initiator);
-        if flow.ifindex == ends && !is_expired(flow, headers.protocol, now, settings.hz) {
+        if Check::FlowEnds.holds(flow.ifindex == ends)
+            && Check::FlowExpiry.holds(!is_expired(flow, headers.protocol, now, settings.hz))
+        {
             // A SYN is judged in its own orientation: from the other end it opens a flow of its own.
-            is_known = from_initiator || !is_syn(headers);
+            is_known = Check::FlowSyn.holds(from_initiator || !is_syn(headers));
             if is_known {
                 j.from_initiator = from_initiator;
                 j.sides = flow.sides;
-                is_new = is_syn(headers) && flow.state > state::ESTABLISHED;
+                is_new = restarts(flow, headers);
             }
         }
     }
@@ -86,12 +89,12 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     } else {
         return unopened(case, headers);
     }
-    if j.is_denied {
+    if Check::Denied.finds(j.is_denied) {
         return denied(case, j);
     }
     if !is_known {
         fresh.initiator_low = u8::from(source_is_low == j.from_initiator);
-        if !open(env, case, headers, key, j, fresh) {
+        if Check::FlowRoom.finds(!open(env, case, headers, key, j, fresh)) {
             return if case.me.mode == mode::ENFORCE || j.peer.mode == mode::ENFORCE {
                 Outcome::deny(Reason::FlowTableFull)
             } else {
@@ -142,6 +145,12 @@ fn ends(case: &Case, j: &Judgement, from_initiator: bool) -> [u32; 2] {
     }
 }
 
+/// Whether the ports of a flow that is over are used again.
+#[inline(always)]
+fn restarts(flow: &Flow, headers: &Headers) -> bool {
+    headers.protocol == proto::TCP && flow.state > state::ESTABLISHED && may_open(headers)
+}
+
 /// Writes what was found out about a known flow.
 #[inline(always)]
 fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: u32) {
@@ -150,8 +159,7 @@ fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: 
     if let Hook::To = case.hook {
         flow.origin = case.ingress;
     }
-    let restarts = is_syn(headers) && flow.state > state::ESTABLISHED;
-    flow.state = if restarts {
+    flow.state = if restarts(flow, headers) {
         state::NEW
     } else {
         next_state(flow.state, headers, j.from_initiator)
@@ -195,7 +203,7 @@ fn open<E: Env>(
         state: if may_open(headers) {
             state::NEW
         } else {
-            state::ESTABLISHED
+            next_state(state::ESTABLISHED, headers, true)
         },
         pad: [0; 2],
     };
@@ -213,7 +221,7 @@ fn unopened(case: &Case, headers: &Headers) -> Outcome {
     };
     match case.me.mode {
         mode::OFF => Outcome::PASS,
-        mode::ENFORCE => Outcome::deny(reason),
+        mode::ENFORCE if Check::Unopened.finds(true) => Outcome::deny(reason),
         _ => Outcome::counted(true, Verdict::Audit, reason),
     }
 }
@@ -221,7 +229,6 @@ fn unopened(case: &Case, headers: &Headers) -> Outcome {
 /// Whether TCP packets without a flow are taken in: dfw has just come to a running node (section 4).
 #[inline(always)]
 fn is_adopting(headers: &Headers, settings: &Settings, now: u32) -> bool {
-    headers.protocol == proto::TCP
-        && settings.adopt_until != 0
-        && (settings.adopt_until.wrapping_sub(now) as i32) > 0
+    let is_open = settings.adopt_until != 0 && (settings.adopt_until.wrapping_sub(now) as i32) > 0;
+    Check::AdoptTcp.holds(headers.protocol == proto::TCP) && Check::AdoptWindow.holds(is_open)
 }

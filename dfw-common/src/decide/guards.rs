@@ -6,6 +6,7 @@ use super::{
     judge::{rule, verdict_of},
 };
 use crate::{
+    check::Check,
     conntrack::{is_expired, key_of},
     env::Env,
     key::{FlowKey, proto},
@@ -56,11 +57,14 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
             j.peer = found;
         }
     }
-    if !case.is_bound {
-        return Some(match case.hook {
-            Hook::From => case.guard(Reason::SpoofedMac),
-            Hook::To => case.guard(Reason::WrongMac),
-        });
+    match case.hook {
+        Hook::From if Check::SourceMac.finds(!case.is_bound) => {
+            return Some(case.guard(Reason::SpoofedMac));
+        }
+        Hook::To if Check::DestinationMac.finds(!case.is_bound) => {
+            return Some(case.guard(Reason::WrongMac));
+        }
+        Hook::From | Hook::To => {}
     }
     if headers.ethertype == ethertype::ARP {
         return Some(neighbour::arp(env, case, headers, j));
@@ -103,10 +107,11 @@ fn misplaced<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> 
         );
     match case.hook {
         Hook::From => {
-            if source.kind != kind::ENDPOINT || source.ifindex != me.ifindex {
+            let is_own = source.kind == kind::ENDPOINT && source.ifindex == me.ifindex;
+            if Check::SourceAddress.finds(!is_own) {
                 return Some(Reason::SpoofedAddress);
             }
-            if answers_dhcp {
+            if Check::DhcpSent.finds(answers_dhcp) {
                 Some(Reason::DhcpAnswer)
             } else {
                 None
@@ -114,23 +119,30 @@ fn misplaced<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> 
         }
         Hook::To => {
             let is_mine = destination.kind == kind::ENDPOINT && destination.ifindex == me.ifindex;
-            if !is_mine && destination.kind != kind::GROUP {
+            if Check::DestinationAddress.finds(!is_mine && destination.kind != kind::GROUP) {
                 return Some(Reason::WrongAddress);
             }
             let is_placed = match source.kind {
                 // From its own port, or through the bridge it is on (routed, or translated on the way); never back.
                 kind::ENDPOINT => {
-                    source.ifindex != me.ifindex
-                        && (case.ingress == source.ifindex || case.ingress == source.network)
+                    let by_its_way =
+                        case.ingress == source.ifindex || case.ingress == source.network;
+                    Check::OwnAddressBack.holds(source.ifindex != me.ifindex)
+                        && Check::NeighbourOrigin.holds(by_its_way)
                 }
                 // Made here, or translated to an address of the host on the way; nobody translates what goes to a group.
-                kind::HOST => is_mine || env.endpoint(case.ingress).is_none(),
+                kind::HOST => {
+                    Check::HostOrigin.holds(is_mine || env.endpoint(case.ingress).is_none())
+                }
                 // Not made here, and not by a neighbour that claims it.
-                _ => case.ingress != 0 && env.endpoint(case.ingress).is_none(),
+                _ => {
+                    Check::WorldNotHost.holds(case.ingress != 0)
+                        && Check::WorldNotNeighbour.holds(env.endpoint(case.ingress).is_none())
+                }
             };
             if !is_placed {
                 Some(Reason::SpoofedAddress)
-            } else if answers_dhcp && source.kind == kind::ENDPOINT {
+            } else if Check::DhcpReceived.finds(answers_dhcp && source.kind == kind::ENDPOINT) {
                 Some(Reason::DhcpAnswer)
             } else {
                 None
@@ -159,7 +171,7 @@ fn group<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Outc
     );
     let verdict = verdict_of(&ruling, case.me.mode);
     Outcome {
-        pass: !matches!(verdict, Verdict::Deny),
+        pass: Check::GroupRules.holds(!matches!(verdict, Verdict::Deny)),
         is_new: false,
         own: Tally::new(verdict, ruling.reason, ruling.rule),
         peer: Tally::NONE,
@@ -183,11 +195,18 @@ fn related<E: Env, P: Packet>(
     let now = env.now();
     // The error goes to who sent the quoted packet.
     let is_related = match quoted(packet, headers, inner) {
-        true if inner.source == headers.destination => {
+        true if Check::RelatedReceiver.holds(inner.source == headers.destination) => {
             let source_is_low;
             (*key, source_is_low) = key_of(inner, case.me.network);
             match env.flow(key) {
-                Some(flow) if !is_expired(flow, inner.protocol, now, settings.hz) => {
+                Some(flow)
+                    if Check::RelatedExpiry.holds(!is_expired(
+                        flow,
+                        inner.protocol,
+                        now,
+                        settings.hz,
+                    )) =>
+                {
                     let quoted_end = usize::from((flow.initiator_low != 0) != source_is_low);
                     let (receiver, other) = if quoted_end == 0 {
                         (flow.ifindex[0], flow.ifindex[1])
@@ -197,13 +216,14 @@ fn related<E: Env, P: Packet>(
                     // Only an end of the flow reports on it from inside the network.
                     let is_inside = from.kind == kind::ENDPOINT && from.network == case.me.network;
                     match case.hook {
-                        Hook::From => other == case.me.ifindex,
+                        Hook::From => Check::RelatedSender.holds(other == case.me.ifindex),
                         Hook::To => {
-                            receiver == case.me.ifindex && (!is_inside || other == from.ifindex)
+                            Check::RelatedEnd.holds(receiver == case.me.ifindex)
+                                && Check::RelatedInside.holds(!is_inside || other == from.ifindex)
                         }
                     }
                 }
-                _ => false,
+                _ => Check::RelatedFlow.holds(false),
             }
         }
         _ => false,

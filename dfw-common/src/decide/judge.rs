@@ -6,6 +6,7 @@ use super::{
     flow::{Judgement, my_end, my_side},
 };
 use crate::{
+    check::Check,
     env::Env,
     key::proto,
     packet::Headers,
@@ -30,7 +31,7 @@ pub(super) fn adopt<E: Env>(
         turn(j);
         judge(env, case, headers, j);
     }
-    if !j.is_clean {
+    if Check::AdoptRules.finds(!j.is_clean) {
         turn(j);
         judge(env, case, headers, j);
         return false;
@@ -69,11 +70,11 @@ pub(super) fn judge<E: Env>(
     j: &mut Judgement,
 ) -> bool {
     let mine = my_end(case.hook, j.from_initiator);
-    if mine == 0 && !judge_side(env, case, headers, j, 0) {
+    if Check::JudgeEgress.finds(mine == 0) && !judge_side(env, case, headers, j, 0) {
         return false;
     }
     let is_receiver_here = matches!(case.hook, Hook::From) && mine == 0 && j.peer.ifindex != 0;
-    if mine == 1 || is_receiver_here {
+    if Check::JudgeIngress.finds(mine == 1) || Check::JudgePeer.finds(is_receiver_here) {
         return judge_side(env, case, headers, j, 1);
     }
     true
@@ -89,7 +90,7 @@ fn judge_side<E: Env>(
     end: usize,
 ) -> bool {
     let epoch = j.epoch;
-    if j.sides[end].is_current(epoch) {
+    if Check::SideEpoch.holds(j.sides[end].is_current(epoch)) {
         return true;
     }
     let is_mine = end == my_end(case.hook, j.from_initiator);
@@ -127,7 +128,9 @@ fn judge_side<E: Env>(
         j.is_denied = true;
         j.denial = ruling;
         j.is_denied_by_peer = !is_mine;
-        return false;
+        if Check::DeniedSide.finds(true) {
+            return false;
+        }
     }
     j.sides[end] = Side::judged(epoch, verdict, ruling.reason as u8, ruling.rule);
     true
@@ -159,7 +162,7 @@ pub(super) fn rule<E: Env>(
     protocol: u8,
     port: u16,
 ) -> Ruling {
-    if peer.kind == kind::UNKNOWN {
+    if Check::UnknownPeer.finds(peer.kind == kind::UNKNOWN) {
         return Ruling::denied(Reason::UnknownPeer);
     }
     env.ask(&Question {
@@ -175,8 +178,8 @@ pub(super) fn rule<E: Env>(
 pub(super) fn verdict_of(ruling: &Ruling, mode: u32) -> Verdict {
     match (ruling.is_allowed(), mode) {
         (true, _) => Verdict::Allow,
-        (false, mode::AUDIT) => Verdict::Audit,
-        (false, _) => Verdict::Deny,
+        (false, mode) if Check::VerdictEnforced.finds(mode != mode::AUDIT) => Verdict::Deny,
+        (false, _) => Verdict::Audit,
     }
 }
 

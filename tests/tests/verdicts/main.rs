@@ -4,6 +4,8 @@
 mod addresses;
 mod arp;
 mod bridge;
+mod campaign;
+mod corpus;
 mod differential;
 mod discovery;
 mod flows;
@@ -13,6 +15,7 @@ mod icmp;
 mod kernel;
 mod lifetimes;
 mod modes;
+mod oracle;
 mod quota;
 mod routers;
 mod scenario;

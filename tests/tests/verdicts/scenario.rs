@@ -2,7 +2,10 @@
 //!
 //! On network 10: A and B enforce, C audits, D is off. On network 20: E enforces.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use dfw_common::{
     addr::{Addr, Mac},
@@ -11,7 +14,16 @@ use dfw_common::{
     reason::Direction,
     value::{Address, Endpoint, PolicyEntry, Prefix, Settings, kind, mode},
 };
-use dfw_tests::frame::{self, protocol};
+use dfw_tests::frame::{
+    self,
+    protocol::{self, GRE, ICMP, ICMP6, SCTP, TCP, UDP},
+};
+
+use Direction::{Egress, Ingress};
+use Who::{A, B, C, D, Denied, E, Group, Host, World};
+
+const ALLOW: u8 = PolicyEntry::ALLOW;
+const DENY: u8 = PolicyEntry::DENY;
 
 /// The bridge of A to D, which is the network's number.
 pub(crate) const BRIDGE: u32 = 10;
@@ -210,13 +222,11 @@ pub(crate) fn tables(hz: u32) -> Tables {
         exact(&mut tables, ANY_NETWORK, Who::Host.ip(family), host);
     }
     exact(&mut tables, BRIDGE, Who::Host.link_local().into(), host);
-    let broadcast = Ipv4Addr::new(10, 1, 0, 255).into();
-    exact(
-        &mut tables,
-        BRIDGE,
-        broadcast,
-        address(Who::Group, kind::GROUP),
-    );
+    for (network, subnet) in [(BRIDGE, 1), (OTHER_BRIDGE, 2)] {
+        let broadcast = Ipv4Addr::new(10, subnet, 0, 255).into();
+        let group = address(Who::Group, kind::GROUP);
+        exact(&mut tables, network, broadcast, group);
+    }
     for (net, bits, who, kind) in [
         ("0.0.0.0", 0, Who::World, kind::WORLD),
         ("::", 0, Who::World, kind::WORLD),
@@ -240,7 +250,7 @@ pub(crate) fn tables(hz: u32) -> Tables {
             .prefixes
             .insert((PrefixKey::NETWORK_BITS + bits, key), prefix);
     }
-    rules(&mut tables);
+    tables.policy = policy(&RULES);
     tables
 }
 
@@ -258,89 +268,76 @@ fn exact(tables: &mut Tables, network: NetworkId, ip: IpAddr, class: Address) {
     tables.addresses.insert(AddressKey { network, addr }, class);
 }
 
-/// Who may do what. The number of a rule is the port.
-fn rules(tables: &mut Tables) {
-    use Direction::{Egress, Ingress};
-    use Who::{A, B, C, D, Denied, E, Group, Host, World};
-    use protocol::{GRE, ICMP, ICMP6, SCTP, TCP, UDP};
-    for (who, direction, peer, protocol, port) in [
-        (A, Egress, B, TCP, 80),
-        (A, Egress, B, TCP, 85),
-        (A, Egress, B, UDP, 53),
-        (A, Egress, B, SCTP, 36),
-        (A, Egress, B, ICMP, 8),
-        (A, Egress, B, ICMP6, 128),
-        (A, Egress, B, GRE, 0),
-        (A, Egress, C, TCP, 80),
-        (A, Egress, C, TCP, 81),
-        (A, Egress, D, TCP, 80),
-        (A, Egress, E, TCP, 80),
-        (A, Egress, Host, TCP, 8080),
-        (A, Egress, World, TCP, 443),
-        (A, Egress, World, UDP, 53),
-        (A, Egress, Group, UDP, 5353),
-        (A, Ingress, B, TCP, 8080),
-        (A, Ingress, B, UDP, 53),
-        (B, Ingress, A, TCP, 80),
-        (B, Ingress, A, UDP, 53),
-        (B, Ingress, A, UDP, 5353),
-        (B, Ingress, A, SCTP, 36),
-        (B, Ingress, A, ICMP, 8),
-        (B, Ingress, A, ICMP6, 128),
-        (B, Ingress, A, TCP, 90),
-        (B, Ingress, C, TCP, 80),
-        (B, Ingress, C, TCP, 82),
-        (B, Ingress, D, TCP, 80),
-        (B, Ingress, Host, TCP, 9000),
-        (B, Ingress, Host, UDP, 5353),
-        (B, Ingress, World, TCP, 443),
-        (B, Egress, A, TCP, 8080),
-        (C, Egress, B, TCP, 80),
-        (C, Egress, B, TCP, 84),
-        (C, Ingress, A, TCP, 81),
-        (E, Ingress, A, TCP, 80),
-    ] {
-        put(
-            tables,
-            who,
-            direction,
-            peer,
-            (protocol, port),
-            PolicyEntry::ALLOW,
-        );
-    }
-    put(tables, A, Egress, Denied, (TCP, 443), PolicyEntry::DENY);
-    put(tables, B, Ingress, Denied, (TCP, 443), PolicyEntry::DENY);
-}
+/// One rule: whose, which side, about whom, protocol and port (which is the rule's number), and what it says.
+pub(crate) type Rule = (Who, Direction, Who, u8, u16, u8);
 
-/// Writes a rule and the header it stands under.
-fn put(
-    tables: &mut Tables,
-    who: Who,
-    direction: Direction,
-    peer: Who,
-    (protocol, port): (u8, u16),
-    verdict: u8,
-) {
-    let key = rule(who, direction, peer, (protocol, port));
-    let entry = PolicyEntry {
-        lengths: 0,
-        rule: port,
-        verdict,
-        flags: 0,
-    };
-    tables.policy.insert(key, entry);
-    let key = PolicyKey {
-        port: 0,
-        protocol: 0,
-        length: PolicyKey::HEADER,
-        ..key
-    };
-    let header = tables.policy.entry(key).or_insert(PolicyEntry::NOTHING);
-    header.lengths |= 1 << 16;
-    if verdict == PolicyEntry::ALLOW {
-        header.flags |= PolicyEntry::SOME_ALLOWED;
+/// Who may do what. [`Who::Denied`] is a part of the world, and what is said of the world is said of it too.
+pub(crate) const RULES: [Rule; 38] = [
+    (A, Egress, B, TCP, 80, ALLOW),
+    (A, Egress, B, TCP, 85, ALLOW),
+    (A, Egress, B, UDP, 53, ALLOW),
+    (A, Egress, B, SCTP, 36, ALLOW),
+    (A, Egress, B, ICMP, 8, ALLOW),
+    (A, Egress, B, ICMP6, 128, ALLOW),
+    (A, Egress, B, GRE, 0, ALLOW),
+    (A, Egress, C, TCP, 80, ALLOW),
+    (A, Egress, C, TCP, 81, ALLOW),
+    (A, Egress, D, TCP, 80, ALLOW),
+    (A, Egress, E, TCP, 80, ALLOW),
+    (A, Egress, Host, TCP, 8080, ALLOW),
+    (A, Egress, World, TCP, 443, ALLOW),
+    (A, Egress, World, UDP, 53, ALLOW),
+    (A, Egress, Group, UDP, 5353, ALLOW),
+    (A, Ingress, B, TCP, 8080, ALLOW),
+    (A, Ingress, B, UDP, 53, ALLOW),
+    (B, Ingress, A, TCP, 80, ALLOW),
+    (B, Ingress, A, UDP, 53, ALLOW),
+    (B, Ingress, A, UDP, 5353, ALLOW),
+    (B, Ingress, A, SCTP, 36, ALLOW),
+    (B, Ingress, A, ICMP, 8, ALLOW),
+    (B, Ingress, A, ICMP6, 128, ALLOW),
+    (B, Ingress, A, TCP, 90, ALLOW),
+    (B, Ingress, C, TCP, 80, ALLOW),
+    (B, Ingress, C, TCP, 82, ALLOW),
+    (B, Ingress, D, TCP, 80, ALLOW),
+    (B, Ingress, Host, TCP, 9000, ALLOW),
+    (B, Ingress, Host, UDP, 5353, ALLOW),
+    (B, Ingress, World, TCP, 443, ALLOW),
+    (B, Egress, A, TCP, 8080, ALLOW),
+    (C, Egress, B, TCP, 80, ALLOW),
+    (C, Egress, B, TCP, 84, ALLOW),
+    (C, Ingress, A, TCP, 81, ALLOW),
+    (E, Ingress, A, TCP, 80, ALLOW),
+    (A, Egress, Denied, UDP, 53, ALLOW),
+    (A, Egress, Denied, TCP, 443, DENY),
+    (B, Ingress, Denied, TCP, 443, DENY),
+];
+
+/// The compiled entries of rules.
+pub(crate) fn policy(rules: &[Rule]) -> HashMap<PolicyKey, PolicyEntry> {
+    let mut policy = HashMap::new();
+    for (who, direction, peer, protocol, port, verdict) in rules {
+        let key = rule(*who, *direction, *peer, (*protocol, *port));
+        let entry = PolicyEntry {
+            lengths: 0,
+            rule: *port,
+            verdict: *verdict,
+            flags: 0,
+        };
+        policy.insert(key, entry);
+        let key = PolicyKey {
+            port: 0,
+            protocol: 0,
+            length: PolicyKey::HEADER,
+            ..key
+        };
+        let header = policy.entry(key).or_insert(PolicyEntry::NOTHING);
+        header.lengths |= 1 << 16;
+        if *verdict == PolicyEntry::ALLOW {
+            header.flags |= PolicyEntry::SOME_ALLOWED;
+        }
     }
+    policy
 }
 
 /// The key of a rule.

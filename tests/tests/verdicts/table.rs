@@ -196,9 +196,9 @@ impl Row {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pass: bool,
-    reasons: BTreeMap<(Direction, Verdict, Reason), u64>,
+    pub(crate) reasons: BTreeMap<(Direction, Verdict, Reason), u64>,
     /// By ifindex.
-    endpoints: BTreeMap<(u32, Direction, Verdict), u64>,
+    pub(crate) endpoints: BTreeMap<(u32, Direction, Verdict), u64>,
 }
 
 impl Seen {
@@ -264,7 +264,7 @@ impl Seen {
     }
 }
 
-fn direction(hook: Hook) -> Direction {
+pub(crate) fn direction(hook: Hook) -> Direction {
     match hook {
         Hook::From => Direction::Egress,
         Hook::To => Direction::Ingress,
@@ -386,46 +386,12 @@ impl<'k> Lab<'k> {
 
     /// Everything that the kernel has counted.
     pub(crate) fn counters(&mut self) -> Seen {
-        let mut seen = Seen::default();
-        let packets = self.kernel.counters();
-        for direction in Direction::ALL {
-            for verdict in Verdict::ALL {
-                for reason in Reason::ALL {
-                    let index = maps::counter_index(direction, verdict, *reason);
-                    let packets = packets[index as usize];
-                    seen.reasons.insert((direction, verdict, *reason), packets);
-                }
-                for who in ENDPOINTS {
-                    let slot = maps::endpoint_slot(who.ifindex(), 0);
-                    let index = maps::endpoint_counter_index(slot, direction, verdict);
-                    let packets = self.kernel.endpoint_counter(index);
-                    seen.endpoints
-                        .insert((who.ifindex(), direction, verdict), packets);
-                }
-            }
-        }
-        seen
+        counters(self.kernel)
     }
 
     /// Whether a frame passes in the kernel.
     pub(crate) fn in_kernel(&mut self, at: At, frame: &[u8]) -> bool {
-        let (program, ifindex, ingress) = match at {
-            At::Endpoint(place) => {
-                let program = match place.hook {
-                    Hook::From => program::FROM_ENDPOINT,
-                    Hook::To => program::TO_ENDPOINT,
-                };
-                (program, place.ifindex, place.ingress)
-            }
-            At::Bridge(Hook::From) => (program::FROM_BRIDGE, BRIDGE, BRIDGE),
-            At::Bridge(Hook::To) => (program::TO_BRIDGE, BRIDGE, 0),
-        };
-        match self.kernel.run(program, ifindex, ingress, frame, 1).0 {
-            // TCX_NEXT and TCX_DROP.
-            -1 => true,
-            2 => false,
-            other => panic!("{program} returns {other}"),
-        }
+        passes(self.kernel, at, frame)
     }
 
     /// What becomes of a frame on plain maps.
@@ -453,5 +419,49 @@ impl<'k> Lab<'k> {
             }
         }
         seen
+    }
+}
+
+/// Everything that the kernel has counted.
+pub(crate) fn counters(kernel: &mut Kernel) -> Seen {
+    let mut seen = Seen::default();
+    let packets = kernel.counters();
+    for direction in Direction::ALL {
+        for verdict in Verdict::ALL {
+            for reason in Reason::ALL {
+                let index = maps::counter_index(direction, verdict, *reason);
+                let packets = packets[index as usize];
+                seen.reasons.insert((direction, verdict, *reason), packets);
+            }
+            for who in ENDPOINTS {
+                let slot = maps::endpoint_slot(who.ifindex(), 0);
+                let index = maps::endpoint_counter_index(slot, direction, verdict);
+                let packets = kernel.endpoint_counter(index);
+                seen.endpoints
+                    .insert((who.ifindex(), direction, verdict), packets);
+            }
+        }
+    }
+    seen
+}
+
+/// Whether a frame passes in the kernel.
+pub(crate) fn passes(kernel: &mut Kernel, at: At, frame: &[u8]) -> bool {
+    let (program, ifindex, ingress) = match at {
+        At::Endpoint(place) => {
+            let program = match place.hook {
+                Hook::From => program::FROM_ENDPOINT,
+                Hook::To => program::TO_ENDPOINT,
+            };
+            (program, place.ifindex, place.ingress)
+        }
+        At::Bridge(Hook::From) => (program::FROM_BRIDGE, BRIDGE, BRIDGE),
+        At::Bridge(Hook::To) => (program::TO_BRIDGE, BRIDGE, 0),
+    };
+    match kernel.run(program, ifindex, ingress, frame, 1).0 {
+        // TCX_NEXT and TCX_DROP.
+        -1 => true,
+        2 => false,
+        other => panic!("{program} returns {other}"),
     }
 }
