@@ -73,7 +73,7 @@ pub(crate) fn membership(case: &Case, headers: &Headers, j: &Judgement) -> Outco
 pub(crate) fn nd<E: Env, P: Packet>(
     env: &E,
     packet: &P,
-    case: &Case,
+    case: &mut Case,
     headers: &Headers,
     j: &Judgement,
 ) -> Outcome {
@@ -96,6 +96,7 @@ pub(crate) fn nd<E: Env, P: Packet>(
         return case.guard(Reason::Malformed);
     };
     let target = env.classify(case.me.network, &target);
+    case.notice(env, &target);
     match case.hook {
         Hook::From => {
             // Duplicate address detection has no source yet; like an advertisement it is about its own address only.

@@ -42,9 +42,9 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
     j.source = env.classify(case.me.network, &headers.source);
     j.destination = env.classify(case.me.network, &headers.destination);
     j.peer = Endpoint::default();
-    let other = match case.hook {
-        Hook::From => &j.destination,
-        Hook::To => &j.source,
+    let (other, claimed) = match case.hook {
+        Hook::From => (&j.destination, &j.source),
+        Hook::To => (&j.source, &j.destination),
     };
     if other.kind == kind::ENDPOINT
         && other.ifindex != case.me.ifindex
@@ -56,9 +56,19 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
             j.peer = found;
         }
     }
+    // What is sent in its name, or would be read in its stead, harms it no less than what is sent to it.
+    case.notice(env, claimed);
+    if case.is_unreadable {
+        return Some(case.guard(case.finding));
+    }
     if !case.is_bound {
         return Some(match case.hook {
-            Hook::From => case.guard(Reason::SpoofedMac),
+            Hook::From => {
+                // The bridge would learn that another is here; whose MAC it is, its link-local address tells.
+                let owner = env.classify(case.me.network, &headers.source_mac.link_local());
+                case.notice(env, &owner);
+                case.guard(Reason::SpoofedMac)
+            }
             Hook::To => case.guard(Reason::WrongMac),
         });
     }

@@ -350,6 +350,18 @@ fn advertisements() -> Vec<Row> {
             audit(SPOOFED),
         ),
         row(
+            "NA of one that enforces to the host, from one that audits",
+            from(C),
+            na(C, v6(A), v6(Host)),
+            spoofed,
+        ),
+        row(
+            "NA of one that is off to the host, from one that audits",
+            from(C),
+            na(C, v6(D), v6(Host)),
+            audit(SPOOFED),
+        ),
+        row(
             "NA of the gateway from one that audits, received",
             to(B, C.ifindex()),
             na(C, v6(Host), ALL_NODES),
