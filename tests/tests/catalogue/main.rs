@@ -5,8 +5,10 @@
 //! something through, and also where the attack itself is none.
 
 mod discovery;
+mod flows;
 mod frames;
 mod lab;
 mod neighbours;
 mod packets;
+mod sniffing;
 mod stage;
