@@ -85,8 +85,12 @@ pub(crate) fn nd<E: Env, P: Packet>(
         };
     }
     // RFC 4861 section 7.1: hop limit 255, code 0; RFC 6980: no extension headers.
-    if headers.hops != 255 || headers.flags != 0 || headers.extended {
+    if headers.hops != 255 || headers.flags != 0 {
         return case.guard(Reason::SpoofedNeighbour);
+    }
+    // Receivers take it, and whom it names is not where it is looked for.
+    if headers.extended {
+        return Outcome::deny(Reason::SpoofedNeighbour);
     }
     if message == kind6::ROUTER_SOLICITATION {
         return router_solicitation(packet, case, headers, j);

@@ -5,6 +5,7 @@
 //! something through, and also where the attack itself is none.
 
 mod discovery;
+mod engine;
 mod flows;
 mod frames;
 mod lab;

@@ -99,6 +99,16 @@ pub(crate) fn arp_claims(stage: &Stage) -> Vec<Attack<'_>> {
         arp(ASKS, claim(victim), ([0; 6], victim.v4.octets())),
     );
     attack(
+        "the victim's address at a third MAC to the gateway",
+        gateway,
+        BROADCAST,
+        arp(
+            ASKS,
+            ([2, 0, 0, 0, 0, 0x99], victim.v4.octets()),
+            to(gateway),
+        ),
+    );
+    attack(
         "whether the victim's address is free",
         victim,
         BROADCAST,
@@ -221,6 +231,19 @@ pub(crate) fn nd_claims(stage: &Stage) -> Vec<Attack<'_>> {
         "whether the victim's address is free".to_owned(),
         victim,
         &detection,
+    );
+
+    let mut hidden = discovery(
+        [gateway.mac, own],
+        attacker.v6,
+        gateway.v6,
+        advertisement(victim.v6, own),
+    );
+    hidden.extensions = vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0])];
+    attack(
+        "the victim's address behind an extension header to the gateway".to_owned(),
+        gateway,
+        &hidden,
     );
 
     // About itself, but not as a neighbour would.

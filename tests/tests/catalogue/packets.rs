@@ -114,6 +114,18 @@ pub(crate) fn fragments(stage: &Stage) -> Vec<Attack<'_>> {
             attacks.push(Attack::new(name, victim, packet.frame(), Reason::Fragment));
         }
     }
+    for family in Family::ALL {
+        let mut claimed = stage.packet(family, &stage.gateway, udp(4000, OPEN));
+        claimed.source = victim.ip(family);
+        claimed.fragment = Some((0, true));
+        let name = format!("in the victim's name to the host {family:?}");
+        attacks.push(Attack::new(
+            name,
+            &stage.gateway,
+            claimed.frame(),
+            Reason::Fragment,
+        ));
+    }
     let mut hidden = stage.packet(Family::V6, victim, udp(4000, OPEN));
     hidden.extensions = vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0])];
     hidden.fragment = Some((0, true));
