@@ -150,6 +150,7 @@ impl Mac {
     }
 
     /// The link-local address that the kernel makes of this MAC (modified EUI-64, RFC 4291 appendix A).
+    #[inline(always)]
     pub const fn link_local(&self) -> Addr {
         let m = self.octets();
         Addr([

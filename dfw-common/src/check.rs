@@ -103,12 +103,20 @@ checks! {
     GuardOther, "guard-other";
     /// An enforcing endpoint gets no neighbour's chatter.
     GuardSoft, "guard-soft";
+    /// Who enforces is protected from what is sent in the name of its address.
+    ClaimedAddress, "claimed-address";
+    /// Who enforces is protected from what is sent from its MAC.
+    ClaimedMac, "claimed-mac";
+    /// Who enforces is protected from what neighbour discovery says about it.
+    ClaimedTarget, "claimed-target";
     /// The source MAC is the sender's.
     SourceMac, "source-mac";
     /// The destination MAC is the receiver's.
     DestinationMac, "destination-mac";
     /// Flow or not, the MAC is bound.
     EstablishedMac, "established-mac";
+    /// What cannot be read to its end belongs to no flow.
+    EstablishedReadable, "established-readable";
     /// ARP belongs to no flow.
     EstablishedArp, "established-arp";
     /// A flow's packets come from and go to its own ports.

@@ -18,7 +18,7 @@ use crate::{
     parse::parse,
     policy::Ruling,
     reason::{Reason, Verdict},
-    value::{Address, Endpoint, Flow, PolicyEntry, Side, mode},
+    value::{Address, Endpoint, Flow, PolicyEntry, Side, kind, mode},
 };
 
 pub(crate) use self::flow::Judgement;
@@ -140,8 +140,11 @@ pub(crate) struct Case {
     pub(crate) me: Endpoint,
     /// Length of the frame, bytes.
     length: u32,
-    /// The other end is an endpoint that enforces.
+    /// Another endpoint that enforces is named, at whichever end.
     other_enforces: bool,
+    /// The frame could not be read to its end, and why.
+    is_unreadable: bool,
+    finding: Reason,
     /// The MAC of this hook's endpoint is where it has to be.
     is_bound: bool,
 }
@@ -190,6 +193,8 @@ impl Scratch {
                 me: nobody,
                 length: 0,
                 other_enforces: false,
+                is_unreadable: false,
+                finding: Reason::Internal,
                 is_bound: false,
             },
             headers: Headers::NONE,
@@ -259,6 +264,17 @@ impl Case {
         }
     }
 
+    /// An endpoint that the packet names: one that enforces is protected.
+    #[inline(always)]
+    pub(crate) fn notice<E: Env>(&mut self, check: Check, env: &E, named: &Address) {
+        let is_another = named.kind == kind::ENDPOINT && named.ifindex != self.me.ifindex;
+        if check.finds(is_another && !self.other_enforces)
+            && let Some(found) = env.endpoint(named.ifindex)
+        {
+            self.other_enforces = found.mode == mode::ENFORCE;
+        }
+    }
+
     /// As [`Case::guard`], for what is nobody's fault (a neighbour's broadcast): not counted where it passes.
     #[inline(always)]
     pub(crate) fn soft(&self, reason: Reason) -> Outcome {
@@ -297,20 +313,21 @@ pub fn decide<E: Env, P: Packet>(
         me,
         length: packet.len(),
         other_enforces: false,
+        is_unreadable: parsed.is_err(),
+        finding: match parsed {
+            Ok(()) => Reason::Internal,
+            Err(reason) => reason,
+        },
         is_bound: false,
     };
     let case = &mut scratch.case;
     let headers = &mut scratch.headers;
-    if let Err(reason) = parsed
-        && Check::Unparsed.finds(true)
-    {
-        return case.guard(reason);
-    }
     case.is_bound = match place.hook {
         Hook::From => headers.source_mac == me.mac,
         Hook::To => headers.destination_mac == me.mac || headers.destination_mac.is_group(),
     };
     if Check::EstablishedMac.holds(case.is_bound)
+        && Check::EstablishedReadable.holds(!case.is_unreadable)
         && Check::EstablishedArp.holds(headers.ethertype != ethertype::ARP)
         && let Some(outcome) = established(env, place, &me, headers, packet.len(), &mut scratch.key)
     {

@@ -81,7 +81,7 @@ pub(crate) fn membership(case: &Case, headers: &Headers, j: &Judgement) -> Outco
 pub(crate) fn nd<E: Env, P: Packet>(
     env: &E,
     packet: &P,
-    case: &Case,
+    case: &mut Case,
     headers: &Headers,
     j: &Judgement,
 ) -> Outcome {
@@ -98,9 +98,12 @@ pub(crate) fn nd<E: Env, P: Packet>(
     // RFC 4861 section 7.1: hop limit 255, code 0; RFC 6980: no extension headers.
     if Check::DiscoveryHops.finds(headers.hops != 255)
         || Check::DiscoveryCode.finds(headers.flags != 0)
-        || Check::DiscoveryExtended.finds(headers.extended)
     {
         return case.guard(Reason::SpoofedNeighbour);
+    }
+    // Receivers take it, and whom it names is not where it is looked for.
+    if Check::DiscoveryExtended.finds(headers.extended) {
+        return Outcome::deny(Reason::SpoofedNeighbour);
     }
     if message == kind6::ROUTER_SOLICITATION {
         return router_solicitation(packet, case, headers, j);
@@ -110,6 +113,7 @@ pub(crate) fn nd<E: Env, P: Packet>(
         return case.guard(Reason::Malformed);
     };
     let target = env.classify(case.me.network, &target);
+    case.notice(Check::ClaimedTarget, env, &target);
     match case.hook {
         Hook::From => {
             // Duplicate address detection has no source yet; like an advertisement it is about its own address only.

@@ -92,13 +92,13 @@ fn arp<P: Packet>(
     let fixed = packet.load::<8>(ETHERNET).ok_or(Reason::Malformed)?;
     Check::ArpForm.require(fixed[..6] == [0, 1, 8, 0, 6, 4], Reason::Malformed)?;
     let body = packet.load::<20>(ETHERNET + 8).ok_or(Reason::Malformed)?;
-    // The hardware address that the message itself claims must be the frame's.
     headers.source = Addr::v4([body[6], body[7], body[8], body[9]]);
     headers.destination = Addr::v4([body[16], body[17], body[18], body[19]]);
     *is_addressed = true;
+    headers.flags = fixed[7];
+    // The hardware address that the message itself claims must be the frame's.
     let claimed = Mac::new([body[0], body[1], body[2], body[3], body[4], body[5]]);
     Check::ArpMac.require(claimed == headers.source_mac, Reason::SpoofedNeighbour)?;
-    headers.flags = fixed[7];
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     Inventory, NetNs, http,
     http::Metrics,
+    leaks,
     process::{self, Daemon},
     scratch::Scratch,
     wait,
@@ -118,7 +119,7 @@ impl<'host> Agent<'host> {
     /// When it does not run.
     #[track_caller]
     pub fn kill(&mut self) {
-        self.daemon.take().expect("the agent runs").kill();
+        self.daemon_to_end().kill();
     }
 
     /// Ends it by SIGTERM; its pins stay.
@@ -127,7 +128,14 @@ impl<'host> Agent<'host> {
     /// When it does not run.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
-        self.daemon.take().expect("the agent runs").stop()
+        self.daemon_to_end().stop()
+    }
+
+    #[track_caller]
+    fn daemon_to_end(&mut self) -> Daemon {
+        let daemon = self.daemon.take().expect("the agent runs");
+        leaks::note_agent(daemon.pid());
+        daemon
     }
 
     /// Waits until it has ended by itself, successfully.
@@ -272,7 +280,9 @@ impl Drop for Agent<'_> {
         if std::thread::panicking() {
             eprintln!("--- log of dfw\n{}", self.log());
         }
-        drop(self.daemon.take());
+        if self.daemon.is_some() {
+            drop(self.daemon_to_end());
+        }
         let output = self.uninstall();
         if !output.status.success() {
             eprintln!("dfw uninstall: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,6 @@
 //! Ethernet frames, byte by byte: also those that no kernel would send.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -80,6 +80,35 @@ impl Ip {
         }
     }
 
+    /// With the checksum of its upper layer, as a receiving kernel wants it.
+    ///
+    /// # Panics
+    /// When the upper layer has none that is known here.
+    pub fn sealed(mut self) -> Self {
+        let (protocol, bytes) = &mut self.upper;
+        let at = match *protocol {
+            protocol::ICMP | protocol::ICMP6 => 2,
+            protocol::TCP => 16,
+            protocol::UDP => 6,
+            other => panic!("protocol {other}"),
+        };
+        bytes[at..at + 2].fill(0);
+        let mut covered = bytes.clone();
+        if *protocol != protocol::ICMP {
+            for address in [self.source, self.destination] {
+                match address {
+                    IpAddr::V4(address) => covered.extend(address.octets()),
+                    IpAddr::V6(address) => covered.extend(address.octets()),
+                }
+            }
+            covered.extend([0, *protocol]);
+            covered.extend((bytes.len() as u16).to_be_bytes());
+        }
+        let sum = checksum(&covered).to_be_bytes();
+        bytes[at..at + 2].copy_from_slice(&sum);
+        self
+    }
+
     fn v4(&self, source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
         let length = 20 + self.options.len();
         let total = (length + self.upper.1.len()) as u16;
@@ -93,6 +122,9 @@ impl Ip {
         header.extend(source);
         header.extend(destination);
         header.extend(&self.options);
+        // A bridge that calls iptables looks at it.
+        let sum = checksum(&header).to_be_bytes();
+        header[10..12].copy_from_slice(&sum);
         header
     }
 
@@ -143,6 +175,31 @@ pub fn arp(operation: u16, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Ve
         body.extend(address);
     }
     body
+}
+
+/// A neighbour discovery message: what follows the checksum, and options that name a MAC (1 source, 2 target).
+pub fn nd(kind: u8, body: &[u8], options: &[(u8, Mac)]) -> Upper {
+    let options = options
+        .iter()
+        .flat_map(|(number, mac)| [&[*number, 1], &mac[..]].concat());
+    let rest: Vec<u8> = body.iter().copied().chain(options).collect();
+    icmp(protocol::ICMP6, kind, 0, &rest)
+}
+
+/// The link-local address that the kernel makes of a MAC (RFC 4291 appendix A).
+pub fn link_local([a, b, c, d, e, f]: Mac) -> Ipv6Addr {
+    let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])
+}
+
+/// RFC 1071, of an even number of bytes.
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes
+        .chunks_exact(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum = words.sum::<u32>();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !(((folded & 0xffff) + (folded >> 16)) as u16)
 }
 
 /// A TCP header.

@@ -11,10 +11,13 @@ pub mod engine;
 pub mod frame;
 pub mod http;
 pub mod inventory;
+pub mod leaks;
 pub mod namespace;
+pub mod oracle;
 pub mod process;
 pub mod scratch;
 pub mod table;
+pub mod tap;
 pub mod wait;
 
 mod image;
@@ -25,3 +28,4 @@ pub use dfw_probe::{Attempt, Listener, Outcome, Protocol};
 pub use engine::{Container, Engine, EngineOptions};
 pub use inventory::Inventory;
 pub use namespace::{Namespace, NetNs};
+pub use tap::Tap;

@@ -9,11 +9,15 @@ use std::{
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::leaks;
+
 /// A name that no other test uses: `dfwt-PID-NUMBER`.
 pub fn name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("{}{number}", prefix(process::id()))
+    let name = format!("{}{number}", prefix(process::id()));
+    leaks::note_name(&name);
+    name
 }
 
 /// How all names begin that a process gives.

@@ -43,9 +43,9 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
     j.source = env.classify(case.me.network, &headers.source);
     j.destination = env.classify(case.me.network, &headers.destination);
     j.peer = Endpoint::default();
-    let other = match case.hook {
-        Hook::From => &j.destination,
-        Hook::To => &j.source,
+    let (other, claimed) = match case.hook {
+        Hook::From => (&j.destination, &j.source),
+        Hook::To => (&j.source, &j.destination),
     };
     if other.kind == kind::ENDPOINT
         && other.ifindex != case.me.ifindex
@@ -57,8 +57,16 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
             j.peer = found;
         }
     }
+    // What is sent in its name, or would be read in its stead, harms it no less than what is sent to it.
+    case.notice(Check::ClaimedAddress, env, claimed);
+    if Check::Unparsed.finds(case.is_unreadable) {
+        return Some(case.guard(case.finding));
+    }
     match case.hook {
         Hook::From if Check::SourceMac.finds(!case.is_bound) => {
+            // The bridge would learn that another is here; whose MAC it is, its link-local address tells.
+            let owner = env.classify(case.me.network, &headers.source_mac.link_local());
+            case.notice(Check::ClaimedMac, env, &owner);
             return Some(case.guard(Reason::SpoofedMac));
         }
         Hook::To if Check::DestinationMac.finds(!case.is_bound) => {

@@ -120,10 +120,40 @@ fn senders(family: Family) -> Vec<Row> {
             deny(spoofed),
         ),
         row(
-            "another's address from one that audits, to the host",
+            "address of one that enforces from one that audits, to the host",
             from(C),
             claims(C, A, Host),
+            deny(spoofed),
+        ),
+        row(
+            "address of one that enforces from one that is off, to the world",
+            from(D),
+            claims(D, A, World),
+            deny(spoofed),
+        ),
+        row(
+            "address of one that enforces elsewhere from one that audits, to the host",
+            from(C),
+            claims(C, E, Host),
+            deny(spoofed),
+        ),
+        row(
+            "address of one that is off from one that audits, to the host",
+            from(C),
+            claims(C, D, Host),
             audit(spoofed),
+        ),
+        row(
+            "MAC of one that enforces from one that audits, to the host",
+            from(C),
+            with_mac(C, Host, A.mac()),
+            deny(spoofed_mac),
+        ),
+        row(
+            "MAC of one that is off from one that audits, to the host",
+            from(C),
+            with_mac(C, Host, D.mac()),
+            audit(spoofed_mac),
         ),
         row(
             "another's address in that one's flow",
@@ -192,6 +222,12 @@ fn receivers(family: Family) -> Vec<Row> {
             deny(Reason::WrongMac),
         ),
         row(
+            "flooded to one that audits, for one that enforces",
+            to(C, 0),
+            packet(family, Host, B, tcp(4000, 80, flags::SYN)),
+            deny(Reason::WrongMac),
+        ),
+        row(
             "flooded to one that audits",
             to(C, D.ifindex()),
             with_mac(D, C, B.mac()),
@@ -236,16 +272,22 @@ fn receivers(family: Family) -> Vec<Row> {
             deny(Reason::WrongAddress),
         ),
         row(
-            "own MAC, another's address, audited",
+            "own MAC, address of one that enforces, audited",
             to(C, D.ifindex()),
             to_address(D, C, B),
+            deny(Reason::WrongAddress),
+        ),
+        row(
+            "own MAC, the world's address, audited",
+            to(C, D.ifindex()),
+            to_address(D, C, World),
             audit(Reason::WrongAddress),
         ),
         row(
-            "own MAC, another's address, off",
+            "own MAC, address of one that enforces, off",
             to(D, C.ifindex()),
             to_address(C, D, B),
-            audit(Reason::WrongAddress),
+            deny(Reason::WrongAddress),
         ),
     ]
 }

@@ -146,6 +146,30 @@ pub(crate) fn rows() -> Vec<Row> {
             spoofed,
         ),
         row(
+            "claim of one that enforces to the host, from one that audits",
+            from(C),
+            answers(claims(C, A), Host),
+            spoofed,
+        ),
+        row(
+            "claim of one that is off to the host, from one that audits",
+            from(C),
+            answers(claims(C, D), Host),
+            audit(SPOOFED),
+        ),
+        row(
+            "claim of one that enforces with a foreign MAC, from one that audits",
+            from(C),
+            asks((Nobody.mac(), v4(A)), C.mac(), v4(Host)),
+            spoofed,
+        ),
+        row(
+            "a foreign MAC in the message, audited",
+            from(C),
+            asks((Nobody.mac(), v4(C)), C.mac(), v4(Host)),
+            audit(SPOOFED),
+        ),
+        row(
             "another's MAC in the message",
             from(A),
             asks((C.mac(), v4(A)), A.mac(), v4(B)),

@@ -315,6 +315,8 @@ fn advertisements() -> Vec<Row> {
     let mut foreign_mac = na(A, v6(A), v6(B));
     let at = foreign_mac.upper.1.len() - 1;
     foreign_mac.upper.1[at] = 99;
+    let mut extended = na(C, v6(A), v6(Host));
+    extended.extensions = vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0])];
     let to_world = |sender: Who| na(sender, v6(sender), v6(World));
     vec![
         row("NA of itself", from(A), na(A, v6(A), v6(B)), silent()),
@@ -347,6 +349,24 @@ fn advertisements() -> Vec<Row> {
             "NA of the gateway to all, audited",
             from(C),
             na(C, v6(Host), ALL_NODES),
+            audit(SPOOFED),
+        ),
+        row(
+            "NA of one that enforces to the host, from one that audits",
+            from(C),
+            na(C, v6(A), v6(Host)),
+            spoofed,
+        ),
+        row(
+            "NA behind an extension header, from one that audits",
+            from(C),
+            extended,
+            spoofed,
+        ),
+        row(
+            "NA of one that is off to the host, from one that audits",
+            from(C),
+            na(C, v6(D), v6(Host)),
             audit(SPOOFED),
         ),
         row(

@@ -174,8 +174,15 @@ fn fragments(family: Family) -> Vec<Row> {
         rows.push(row(
             format!("{name}, audited"),
             from(C),
-            audited,
+            audited.clone(),
             audit(Reason::Fragment),
+        ));
+        audited.source = A.ip(family);
+        rows.push(row(
+            format!("{name} in the name of one that enforces"),
+            from(C),
+            audited,
+            deny(Reason::Fragment),
         ));
     }
     rows

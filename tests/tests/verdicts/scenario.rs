@@ -160,8 +160,7 @@ impl Who {
 
     /// Its link-local address.
     pub(crate) fn link_local(self) -> Ipv6Addr {
-        let number = self.mac()[5];
-        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number.into())
+        frame::link_local(self.mac())
     }
 
     fn identity(self) -> u32 {
