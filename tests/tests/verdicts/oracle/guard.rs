@@ -16,7 +16,7 @@ pub(super) struct Scene<'a> {
     /// Classes of source and destination (ARP: of sender and target) with their addresses.
     pub(super) source: (Class, IpAddr),
     pub(super) destination: (Class, IpAddr),
-    other_enforces: bool,
+    pub(super) other_enforces: bool,
 }
 
 impl Scene<'_> {
@@ -41,7 +41,8 @@ impl Scene<'_> {
         }
     }
 
-    /// Section 6: dropped when the sender or the receiver enforces, else counted as what would have been.
+    /// Section 6: dropped when the hook's endpoint or another that the frame names enforces, else counted as what would
+    /// have been.
     pub(super) fn guard(&self, reason: &'static str) -> Answer {
         guarded(
             self.me.mode == Mode::Enforce || self.other_enforces,
@@ -68,8 +69,16 @@ impl Node {
     pub(super) fn at_port(&mut self, me: &Port, spot: Spot, bytes: &[u8]) -> Answer {
         let frame = match read::frame(bytes) {
             Ok(frame) => frame,
-            // Whom it is for is not asked: the other end's own hook looks at it too.
-            Err(broken) => return guarded(me.mode == Mode::Enforce, broken.faults),
+            Err(broken) => {
+                let named = broken
+                    .addresses
+                    .map(|(source, destination)| [source, destination]);
+                let named = named.into_iter().flatten();
+                let is_protected = named
+                    .map(|address| self.class(me.network, address))
+                    .any(|class| self.protects(me, class));
+                return guarded(me.mode == Mode::Enforce || is_protected, broken.faults);
+            }
         };
         let ingress = match spot {
             Spot::Receives { ingress, .. } => Some(ingress),
@@ -83,14 +92,17 @@ impl Node {
             destination: (self.class(me.network, destination), destination),
             other_enforces: false,
         };
-        if let (Class::Endpoint(other), _) = scene.other()
-            && other != me.ifindex
-        {
-            let other = self.port(other);
-            scene.other_enforces = other.is_some_and(|other| other.mode == Mode::Enforce);
-        }
+        scene.other_enforces =
+            self.protects(me, scene.source.0) || self.protects(me, scene.destination.0);
         if scene.sends() {
             if frame.source != me.mac {
+                let owner = self
+                    .known
+                    .ports
+                    .iter()
+                    .find(|port| port.network == me.network && port.mac == frame.source);
+                scene.other_enforces |=
+                    owner.is_some_and(|owner| self.protects(me, Class::Endpoint(owner.ifindex)));
                 return scene.guard("spoofed-mac");
             }
         } else if frame.destination[0] & 1 == 0 && frame.destination != me.mac {
@@ -98,11 +110,21 @@ impl Node {
         }
         match &frame.payload {
             Payload::Arp { sender, .. } => self.arp(&scene, sender.is_unspecified()),
-            Payload::Ip(packet) => self.ip(&scene, packet),
+            Payload::Ip(packet) => self.ip(&mut scene, packet),
         }
     }
 
-    fn ip(&mut self, scene: &Scene<'_>, packet: &Packet<'_>) -> Answer {
+    /// Section 6: whether a frame at the hook of `me` names another endpoint that enforces.
+    pub(super) fn protects(&self, me: &Port, named: Class) -> bool {
+        match named {
+            Class::Endpoint(ifindex) if ifindex != me.ifindex => self
+                .port(ifindex)
+                .is_some_and(|port| port.mode == Mode::Enforce),
+            _ => false,
+        }
+    }
+
+    fn ip(&mut self, scene: &mut Scene<'_>, packet: &Packet<'_>) -> Answer {
         let is_group = scene.destination.0 == Class::Group;
         match packet.upper {
             Upper::Icmp { kind, code, .. }

@@ -27,7 +27,7 @@ impl Node {
     /// An ND message: ICMPv6 133 to 137.
     pub(super) fn discovery(
         &self,
-        scene: &Scene<'_>,
+        scene: &mut Scene<'_>,
         packet: &Packet<'_>,
         kind: u8,
         code: u8,
@@ -38,8 +38,12 @@ impl Node {
                 false => scene.guard("router-advertisement"),
             };
         }
-        if packet.hops != 255 || code != 0 || packet.is_extended {
+        if packet.hops != 255 || code != 0 {
             return scene.guard(SPOOFED);
+        }
+        // Whom it names cannot be told, so it may be one who enforces.
+        if packet.is_extended {
+            return Answer::denied(SPOOFED);
         }
         if kind == 133 {
             return solicits_router(scene, packet);
@@ -53,6 +57,7 @@ impl Node {
         };
         let target = IpAddr::from(Ipv6Addr::from(*target));
         let target = (self.class(scene.me.network, target), target);
+        scene.other_enforces |= self.protects(scene.me, target.0);
         let is_solicitation = kind == 135;
         let is_unspecified = scene.source.1.is_unspecified();
         if !scene.sends() {
