@@ -224,7 +224,7 @@ fn under_fire<T>(attacker: &Party, at: [SocketAddr; 2], work: impl FnOnce() -> T
     })
 }
 
-/// The victim joins the attacker's network and leaves it again, and what it has elsewhere goes on.
+/// The victim joins the network of an attacker that nobody governs and leaves it again, and what it has elsewhere goes on.
 #[test]
 fn networks_come_and_go_under_fire() {
     let site = Site::new();
@@ -236,9 +236,7 @@ fn networks_come_and_go_under_fire() {
     let victim = site
         .engine
         .container("victim", &["--network", NET, open], &[]);
-    let attacker = site
-        .engine
-        .container("attacker", &["--network=back", ANY_EGRESS], &[]);
+    let attacker = site.engine.container("attacker", &["--network=back"], &[]);
     let (v4, v6) = attacker.addresses("back");
     let v6 = v6.expect("the network has IPv6");
     let attacker = Party::new(attacker.netns(), "eth0", v4, v6);
@@ -371,24 +369,19 @@ fn labels_that_look_like_an_event() {
         "--label=execID=1",
     ];
     let to = server.at(NET, 80);
-    for round in 0..2 {
+    for _ in 0..2 {
         let forger = site.server("forger", &forged);
         assert_becomes("the forger", &forger.netns(), to, false);
         assert_becomes("who it claims to be", &client.netns(), to, true);
         // More events in its name.
-        forger.exec(&["true"]);
+        forger.exec(&["sh", "-c", "exit 0"]);
         site.engine.docker(&["pause", forger.id()]);
         site.engine.docker(&["unpause", forger.id()]);
         site.engine.docker(&["kill", forger.id()]);
         assert_becomes("who it claims to be", &client.netns(), to, true);
         forger.remove();
         assert_becomes("who it claims to be", &client.netns(), to, true);
-        let known = agent.expect_ready("the forger is gone", 2);
-        assert_eq!(
-            known["connected"],
-            agent.status()["connected"],
-            "round {round}"
-        );
+        agent.expect_ready("the forger is gone", 2);
     }
 }
 

@@ -2,13 +2,14 @@
 
 use dfw_common::reason::Reason;
 use dfw_tests::{
+    Namespace,
     frame::{Mac, ethernet, flags, icmp, tagged, tcp, udp},
     process,
 };
 
 use crate::{
     lab::{Lab, show},
-    stage::{Attack, Attacker, CLOSED, Family, OPEN, Stage},
+    stage::{Attack, Attacker, CLOSED, Family, OPEN, Party, Stage},
 };
 
 pub(crate) fn ethertypes(stage: &Stage) -> Vec<Attack<'_>> {
@@ -198,4 +199,32 @@ fn a_flood_of_source_macs() {
         .assert_dropped(&agent, Attacker::Enforces, &macs(&lab.stage));
     drop(agent);
     assert_eq!(flood(), usize::from(MACS), "without dfw it learns them all");
+}
+
+/// Into another namespace, under another name: it is judged at the veth's other end, which stays.
+#[test]
+fn an_interface_that_moves_away() {
+    let lab = Lab::new();
+    let elsewhere = Namespace::new();
+    let agent = lab.agent();
+    let Stage {
+        attacker,
+        victim,
+        friend,
+        gateway,
+    } = &lab.stage;
+    let name = elsewhere.name();
+    attacker
+        .netns
+        .run(&format!("ip link set eth0 netns {name} name moved0"));
+    elsewhere.run("ip link set moved0 up");
+    let moved = Stage {
+        attacker: Party::new(elsewhere.again(), "moved0", attacker.v4, attacker.v6),
+        victim: victim.again(),
+        friend: friend.again(),
+        gateway: gateway.again(),
+    };
+    for topic in [unicast, macs] {
+        moved.assert_dropped(&agent, Attacker::Enforces, &topic(&moved));
+    }
 }

@@ -85,6 +85,15 @@ impl Party {
         }
     }
 
+    /// The same once more.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            netns: self.netns.again(),
+            interface: self.interface.clone(),
+            ..*self
+        }
+    }
+
     pub(crate) fn ip(&self, family: Family) -> IpAddr {
         match family {
             Family::V4 => self.v4.into(),

@@ -7,6 +7,7 @@
 //! - `promql`: its metrics and labels exist;
 //! - `text`: pictures and grammar, without commands.
 
+mod catalogue;
 mod commands;
 mod figures;
 mod markdown;
