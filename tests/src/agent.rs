@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     Inventory, NetNs, http,
     http::Metrics,
-    process::{self, Daemon},
+    process::{self, Daemon, Signal},
     scratch::Scratch,
     wait,
 };
@@ -119,6 +119,15 @@ impl<'host> Agent<'host> {
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
         self.daemon.take().expect("the agent runs").stop()
+    }
+
+    /// Sends it a signal: SIGSTOP, say.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        self.daemon.as_mut().expect("the agent runs").signal(signal);
     }
 
     /// Waits until it has ended by itself, successfully.

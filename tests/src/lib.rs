@@ -13,6 +13,8 @@ pub mod http;
 pub mod inventory;
 pub mod namespace;
 pub mod process;
+pub mod proxy;
+pub mod receipts;
 pub mod scratch;
 pub mod table;
 pub mod wait;
