@@ -11,6 +11,7 @@ mod leaks;
 mod lint;
 mod setup;
 mod sh;
+mod soak;
 mod test;
 mod workspace;
 
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Options),
     /// Nanoseconds a packet and bytes of memory (root).
     Bench(bench::Options),
+    /// Campaigns: the tests on real kernels and engines at full length, with a log each (root).
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Soak(options) => soak::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

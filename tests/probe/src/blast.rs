@@ -114,7 +114,9 @@ fn source_to(to: SocketAddr) -> io::Result<IpAddr> {
 }
 
 fn parse_mac(text: &str) -> Option<Mac> {
-    let mut bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok());
+    let mut bytes = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok());
     let mut mac = [0; 6];
     for byte in &mut mac {
         *byte = bytes.next()??;
@@ -171,7 +173,13 @@ fn frame(
         let sum = checksum(&header).to_be_bytes();
         header[10..12].copy_from_slice(&sum);
     }
-    [&macs.concat()[..], &ethertype.to_be_bytes(), &header, &upper].concat()
+    [
+        &macs.concat()[..],
+        &ethertype.to_be_bytes(),
+        &header,
+        &upper,
+    ]
+    .concat()
 }
 
 #[cfg(test)]
@@ -183,7 +191,13 @@ mod tests {
         let target: Target = "[fd78:1::2]:9@02:42:0a:4e:01:02".parse().expect("a target");
         assert_eq!(target.to, "[fd78:1::2]:9".parse().expect("an address"));
         assert_eq!(target.mac, [2, 0x42, 0x0a, 0x4e, 1, 2]);
-        for wrong in ["", "10.0.0.1:9", "10.0.0.1:9@02:42", "10.0.0.1@02:42:0a:4e:01:02", "10.0.0.1:9@02:42:0a:4e:01:02:03"] {
+        for wrong in [
+            "",
+            "10.0.0.1:9",
+            "10.0.0.1:9@02:42",
+            "10.0.0.1@02:42:0a:4e:01:02",
+            "10.0.0.1:9@02:42:0a:4e:01:02:03",
+        ] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
     }

@@ -15,7 +15,10 @@ use std::{
 
 use bollard::models::{EventMessage, EventMessageTypeEnum};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
 
 use super::{
     Published,
@@ -29,7 +32,11 @@ use crate::model::{Finding, Level};
 const RESYNC: Duration = Duration::from_secs(60);
 /// What failed for one container or network is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The engine drops events for a reader that does not read. So late was the last look at the clock when this process stood
+/// still for a while, and events may be lost.
+const STANDSTILL: Duration = Duration::from_secs(1);
+/// The longest pause is short, for it adds to the time until an engine that is back is heard.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Calls at a time. Inspections have a limit of their own, for those of starting containers take as long as the start.
 const READS: usize = 8;
 const INSPECTIONS: usize = 16;
@@ -134,6 +141,7 @@ impl Follower {
         let mut jobs = FuturesUnordered::new();
         let mut resync = time::interval(RESYNC);
         let mut retry = time::interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.wanted.clear();
         self.running.clear();
         loop {
@@ -163,7 +171,12 @@ impl Follower {
                 _ = resync.tick() => {
                     self.wanted.insert(Job::All);
                 }
-                _ = retry.tick() => self.wanted.extend(self.failed.keys().cloned()),
+                due = retry.tick() => {
+                    self.wanted.extend(self.failed.keys().cloned());
+                    if due.elapsed() > STANDSTILL {
+                        self.wanted.insert(Job::All);
+                    }
+                }
             }
             self.synced |= self.is_complete();
             self.publish(false);
