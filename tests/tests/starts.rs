@@ -226,7 +226,7 @@ fn with_rules_of_its_own_on_a_node_in_audit() {
     let targets = site.targets();
     targets.assert_all_delivered(targets.blast(2, SECOND, &["--label=dfw.egress="]));
     let _agent = site.agent("audit");
-    let ports = targets.blast(scale(10, 1000), SECOND, &["--label=dfw.egress="]);
+    let ports = targets.blast(scale(10, 300), SECOND, &["--label=dfw.egress="]);
     targets.assert_none_delivered("audit, with rules", ports);
 }
 
@@ -242,12 +242,13 @@ fn while_the_agent_is_killed_and_started_again() {
             is_over.store(true, Ordering::Relaxed);
             ports
         });
+        // At any moment, also before it has taken over.
         let mut pause = pauses();
         while !is_over.load(Ordering::Relaxed) {
-            thread::sleep(pause(1500));
+            thread::sleep(pause(4000));
             agent.kill();
-            thread::sleep(pause(700));
-            agent.start_again();
+            thread::sleep(pause(1000));
+            agent.launch();
             kills += 1;
         }
         blast.join().expect("no panic")

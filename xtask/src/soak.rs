@@ -42,7 +42,7 @@ const CAMPAIGNS: &[Campaign] = &[
     },
     Campaign {
         name: "starts-audit",
-        shows: "the same with rules of their own on a node in audit",
+        shows: "300 starts with rules of their own on a node in audit: the same, without a backstop",
         binary: "starts",
         filter: "with_rules_of_its_own",
     },

@@ -56,6 +56,13 @@ enum Job {
     Inspect(String),
 }
 
+impl Job {
+    /// Inspections add to what the others tell, and may take long: those of a starting container as long as the start.
+    const fn is_inspection(&self) -> bool {
+        matches!(self, Self::Inspect(_))
+    }
+}
+
 /// What was read, with the id of what it is about. None: there is no such thing.
 enum Answer {
     All {
@@ -80,6 +87,9 @@ pub(super) struct Follower {
     cache: Cache,
     wanted: BTreeSet<Job>,
     running: BTreeSet<Job>,
+    /// What the first listing leads to, step by step, and is still to be answered. What events ask for is not waited for:
+    /// while containers come and go there may never be a moment without.
+    first: Option<BTreeSet<Job>>,
     failed: BTreeMap<Job, String>,
     /// When the engine last reported an event, ns since 1970.
     seen: i64,
@@ -108,6 +118,7 @@ impl Follower {
             cache: Cache::new(prefix),
             wanted: BTreeSet::new(),
             running: BTreeSet::new(),
+            first: None,
             failed: BTreeMap::new(),
             seen,
             connected: false,
@@ -144,6 +155,7 @@ impl Follower {
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.wanted.clear();
         self.running.clear();
+        self.first = None;
         loop {
             while let Some(job) = self.next_job() {
                 jobs.push(read(self.engine.clone(), job));
@@ -156,13 +168,19 @@ impl Follower {
                 },
                 Some((job, answer)) = jobs.next(), if !jobs.is_empty() => {
                     self.running.remove(&job);
+                    let is_first = self.first.as_mut().is_some_and(|first| first.remove(&job));
                     match answer {
                         Ok(answer) => {
                             self.failed.remove(&job);
+                            let before = is_first.then(|| self.wanted.clone());
                             self.take_in(answer);
+                            if let Some((first, before)) = self.first.as_mut().zip(before) {
+                                let new = self.wanted.difference(&before);
+                                first.extend(new.filter(|job| !job.is_inspection()).cloned());
+                            }
                         }
                         // A container that takes long to start holds up its inspection, not the engine.
-                        Err(error) if error.is_answer() || matches!(job, Job::Inspect(_)) => {
+                        Err(error) if error.is_answer() || job.is_inspection() => {
                             self.failed.insert(job, error.to_string());
                         }
                         Err(error) => return error,
@@ -178,7 +196,7 @@ impl Follower {
                     }
                 }
             }
-            self.synced |= self.is_complete();
+            self.synced |= self.first.as_ref().is_some_and(BTreeSet::is_empty);
             self.publish(false);
         }
     }
@@ -186,11 +204,11 @@ impl Follower {
     /// The most urgent job that may start now. A job that is wanted while it runs starts again afterwards, for its answer
     /// may be older than the wish.
     fn next_job(&mut self) -> Option<Job> {
-        let is_inspection = |job: &Job| matches!(job, Job::Inspect(_));
-        let inspections = self.running.iter().filter(|job| is_inspection(job)).count();
+        let inspections = self.running.iter().filter(|job| job.is_inspection());
+        let inspections = inspections.count();
         let reads = self.running.len() - inspections;
         let may_start = |job: &&Job| {
-            let room = if is_inspection(job) {
+            let room = if job.is_inspection() {
                 inspections < INSPECTIONS
             } else {
                 reads < READS
@@ -255,16 +273,6 @@ impl Follower {
         }
     }
 
-    /// Whether everything that leads to an endpoint was read. Inspections tell the rest, and may take long.
-    fn is_complete(&self) -> bool {
-        self.connected
-            && self
-                .running
-                .iter()
-                .chain(&self.wanted)
-                .all(|job| matches!(job, Job::Inspect(_)))
-    }
-
     fn take_in_all(&mut self, containers: Vec<(String, Meta)>, networks: Vec<String>) {
         // What is known and not listed is asked for: it may have come since the listing began.
         self.wanted.extend(
@@ -289,6 +297,11 @@ impl Follower {
             }
         }
         self.cache.prune_images();
+        if !self.synced {
+            let leading = self.wanted.iter().chain(&self.running);
+            let leading = leading.filter(|job| !job.is_inspection());
+            self.first = Some(leading.cloned().collect());
+        }
         self.counters.resyncs.fetch_add(1, Ordering::Relaxed);
         if self.lost.take().is_some() {
             tracing::info!("the engine answers again");
