@@ -14,7 +14,7 @@ use crate::{
     Inventory, NetNs, http,
     http::Metrics,
     leaks,
-    process::{self, Daemon},
+    process::{self, Daemon, Signal},
     scratch::Scratch,
     wait,
 };
@@ -91,6 +91,20 @@ impl<'host> Agent<'host> {
     /// When it runs already, or is not ready in time.
     #[track_caller]
     pub fn start_again(&mut self) {
+        self.launch();
+        let daemon = self.daemon.as_mut().expect("it was just started");
+        daemon.expect("dfw is ready", PATIENCE, || {
+            let ready = self.netns.enter(|| http::get(LISTEN, "/readyz"));
+            ready.is_ok_and(|(status, _)| status == 200).then_some(())
+        });
+    }
+
+    /// As [`Agent::start_again`], and waits for nothing.
+    ///
+    /// # Panics
+    /// When it runs already.
+    #[track_caller]
+    pub fn launch(&mut self) {
         assert!(self.daemon.is_none(), "the agent runs already");
         let mut command = self.netns.command("setpriv");
         command
@@ -105,12 +119,8 @@ impl<'host> Agent<'host> {
             .arg(self.socket())
             .args(["--listen", &LISTEN.to_string()]);
         without_settings(&mut command).envs(self.environment.iter().cloned());
-        let mut daemon = Daemon::start(&mut command, &self.scratch.path().join("dfw.log"));
-        daemon.expect("dfw is ready", PATIENCE, || {
-            let ready = self.netns.enter(|| http::get(LISTEN, "/readyz"));
-            ready.is_ok_and(|(status, _)| status == 200).then_some(())
-        });
-        self.daemon = Some(daemon);
+        let log = self.scratch.path().join("dfw.log");
+        self.daemon = Some(Daemon::start(&mut command, &log));
     }
 
     /// Kills it without warning; its pins stay.
@@ -136,6 +146,15 @@ impl<'host> Agent<'host> {
         let daemon = self.daemon.take().expect("the agent runs");
         leaks::note_agent(daemon.pid());
         daemon
+    }
+
+    /// Sends it a signal: SIGSTOP, say.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        self.daemon.as_mut().expect("the agent runs").signal(signal);
     }
 
     /// Waits until it has ended by itself, successfully.

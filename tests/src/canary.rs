@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::NetNs;
+use crate::{Attempt, NetNs, Protocol};
 
 /// One datagram each.
 const STEP: Duration = Duration::from_millis(1);
@@ -20,6 +20,96 @@ const STEP: Duration = Duration::from_millis(1);
 const TAIL: Duration = Duration::from_millis(300);
 /// How long a transfer may stand still before it counts as cut; longer than TCP needs to send a lost packet again.
 const STALL: Duration = Duration::from_secs(5);
+
+/// How long a transfer is watched.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// Both canaries, to run through every fault: what is allowed must lose nothing, what is denied must deliver nothing.
+#[derive(Debug, Default)]
+pub struct Canaries {
+    transfers: Vec<Transfer>,
+    allowed: Vec<Datagrams>,
+    denied: Vec<Datagrams>,
+}
+
+impl Canaries {
+    /// Adds a connection to a [`crate::Listener`] that must go on.
+    ///
+    /// # Panics
+    /// When it does not come about.
+    #[track_caller]
+    pub fn transfer(&mut self, from: &NetNs, to: SocketAddr) {
+        self.transfers.push(Transfer::open(from, to));
+    }
+
+    /// Adds datagrams that must arrive.
+    ///
+    /// # Panics
+    /// As [`Datagrams::start`].
+    #[track_caller]
+    pub fn allow(&mut self, from: &NetNs, to: &NetNs, address: SocketAddr) {
+        self.allowed.push(Datagrams::start(from, to, address));
+    }
+
+    /// Adds datagrams that must not arrive.
+    ///
+    /// # Panics
+    /// As [`Datagrams::start`].
+    #[track_caller]
+    pub fn deny(&mut self, from: &NetNs, to: &NetNs, address: SocketAddr) {
+        self.denied.push(Datagrams::start(from, to, address));
+    }
+
+    /// Asserts after a moment that every transfer goes on.
+    ///
+    /// # Panics
+    /// When one stands still.
+    #[track_caller]
+    pub fn assert_going_on(&self, when: &str) {
+        thread::sleep(WATCH);
+        assert!(
+            self.transfers.iter().all(Transfer::goes_on),
+            "a transfer stands still: {when}"
+        );
+    }
+
+    /// Stops all of them, asserts that nothing was lost or leaked, and tells the figures in a line.
+    ///
+    /// # Panics
+    /// When something was, or nothing was sent.
+    #[track_caller]
+    pub fn assert_unharmed(self) -> String {
+        let transfers = self.transfers.len();
+        let transferred: u64 = self
+            .transfers
+            .into_iter()
+            .map(|transfer| transfer.stop().expect("no transfer was cut"))
+            .sum();
+        let allowed = tally(self.allowed);
+        let denied = tally(self.denied);
+        let line = format!(
+            "{transfers} transfers carried {transferred} bytes; allowed: {} of {} datagrams arrived; denied: {} of {}",
+            allowed.arrived, allowed.sent, denied.arrived, denied.sent
+        );
+        assert!(allowed.sent > 1000 && denied.sent > 1000, "{line}");
+        assert_eq!(allowed.sent, allowed.arrived, "lost: {line}");
+        assert_eq!(denied.arrived, 0, "leaked: {line}");
+        line
+    }
+}
+
+fn tally(flows: Vec<Datagrams>) -> Tally {
+    flows.into_iter().map(Datagrams::stop).fold(
+        Tally {
+            sent: 0,
+            arrived: 0,
+        },
+        |sum, flow| Tally {
+            sent: sum.sent + flow.sent,
+            arrived: sum.arrived + flow.arrived,
+        },
+    )
+}
 
 /// What became of a flow of datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +216,16 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// Opens one from a namespace.
+    ///
+    /// # Panics
+    /// When the connection does not come about.
+    #[track_caller]
+    pub fn open(from: &NetNs, to: SocketAddr) -> Self {
+        let stream = from.enter(|| Attempt::new(Protocol::Tcp, to).connect());
+        Self::start(stream.unwrap_or_else(|error| panic!("{to}: {error}")))
+    }
+
     /// Takes a connection into use.
     pub fn start(stream: TcpStream) -> Self {
         let stop: Arc<AtomicBool> = Arc::default();

@@ -6,20 +6,23 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
     Namespace, NetNs, image,
-    process::{self, Daemon},
+    process::{self, Daemon, Signal},
     scratch::Scratch,
     wait,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Read instead of /etc/docker/daemon.json.
+const CONFIG: &str = "daemon.json";
 
 /// The toggles that change a packet's way.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub struct EngineOptions {
     pub userland_proxy: bool,
     /// The default bridge has IPv6 (`fd77:d0c:0:1::/64`), and ip6tables is in use.
     pub ipv6: bool,
+    /// Containers outlive dockerd.
+    pub live_restore: bool,
 }
 
 impl Default for EngineOptions {
@@ -38,6 +43,7 @@ impl Default for EngineOptions {
             br_netfilter: true,
             userland_proxy: true,
             ipv6: true,
+            live_restore: false,
         }
     }
 }
@@ -46,7 +52,7 @@ impl Default for EngineOptions {
 #[derive(Debug)]
 pub struct Engine {
     // In the order in which they must end.
-    dockerd: Daemon,
+    dockerd: Mutex<Daemon>,
     containerd: Daemon,
     scratch: Scratch,
     host: Namespace,
@@ -70,21 +76,14 @@ impl Engine {
         let host = Namespace::new();
         let directory = scratch.path();
         let containerd = start_containerd(&host, &scratch);
-        let config = scratch.file("daemon.json", &config(options, directory).to_string());
-        let dockerd = Daemon::start(
-            host.command("dockerd").arg("--config-file").arg(config),
-            &directory.join("dockerd.log"),
-        );
-        let mut engine = Self {
-            dockerd,
+        scratch.file(CONFIG, &config(options, directory).to_string());
+        let engine = Self {
+            dockerd: Mutex::new(start_dockerd(&host, &scratch)),
             containerd,
             scratch,
             host,
         };
-        let mut version = engine.command(&["version"]);
-        engine.dockerd.expect("dockerd answers", PATIENCE, || {
-            process::output(&mut version).status.success().then_some(())
-        });
+        engine.expect_answering();
         let call = if options.br_netfilter { "1" } else { "0" };
         engine.host.sysctl("bridge/bridge-nf-call-iptables", call);
         engine.host.sysctl("bridge/bridge-nf-call-ip6tables", call);
@@ -188,22 +187,57 @@ impl Engine {
 
     /// The process id of dockerd.
     pub fn pid(&self) -> u32 {
-        self.dockerd.pid()
+        self.dockerd().pid()
+    }
+
+    /// Sends dockerd a signal: SIGSTOP hangs it, SIGCONT lets it go on.
+    pub fn signal(&self, signal: Signal) {
+        self.dockerd().signal(signal);
+    }
+
+    /// Kills dockerd without warning. Containers go on with [`EngineOptions::live_restore`].
+    pub fn kill(&self) {
+        self.dockerd().kill();
+    }
+
+    /// Starts dockerd again after [`Engine::kill`], and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not; shows its log.
+    #[track_caller]
+    pub fn start_again(&self) {
+        *self.dockerd() = start_dockerd(&self.host, &self.scratch);
+        self.expect_answering();
+    }
+
+    #[track_caller]
+    fn expect_answering(&self) {
+        let mut version = self.command(&["version"]);
+        self.dockerd().expect("dockerd answers", PATIENCE, || {
+            process::output(&mut version).status.success().then_some(())
+        });
+    }
+
+    /// A test that panicked left it as it was.
+    fn dockerd(&self) -> MutexGuard<'_, Daemon> {
+        self.dockerd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // A test may have ended while it hung.
+        self.signal(Signal::CONT);
         let ids = process::output(&mut self.command(&["ps", "--all", "--quiet"])).stdout;
         let ids = String::from_utf8_lossy(&ids);
         let mut remove = self.command(&["rm", "--force", "--volumes"]);
         if !ids.trim().is_empty() && !process::output(remove.args(ids.lines())).status.success() {
             eprintln!(
                 "not every container could be removed\n{}",
-                self.dockerd.log_tail()
+                self.dockerd().log_tail()
             );
         }
-        self.dockerd.stop();
+        self.dockerd().stop();
         self.containerd.stop();
         end_shims(self.scratch.path());
     }
@@ -287,6 +321,15 @@ fn socket(directory: &Path) -> String {
     format!("unix://{}", directory.join("docker.sock").display())
 }
 
+#[track_caller]
+fn start_dockerd(host: &Namespace, scratch: &Scratch) -> Daemon {
+    let mut command = host.command("dockerd");
+    command
+        .arg("--config-file")
+        .arg(scratch.path().join(CONFIG));
+    Daemon::start(&mut command, &scratch.path().join("dockerd.log"))
+}
+
 /// One of the engine's own: dockerd would else take that of the machine's own engine, if there is one.
 #[track_caller]
 fn start_containerd(host: &Namespace, scratch: &Scratch) -> Daemon {
@@ -314,7 +357,6 @@ fn start_containerd(host: &Namespace, scratch: &Scratch) -> Daemon {
     containerd
 }
 
-/// What dockerd reads instead of /etc/docker/daemon.json.
 fn config(options: EngineOptions, directory: &Path) -> Value {
     let mut config = json!({
         "data-root": directory.join("data"),
@@ -324,6 +366,7 @@ fn config(options: EngineOptions, directory: &Path) -> Value {
         "containerd": directory.join("containerd/containerd.sock"),
         "userland-proxy": options.userland_proxy,
         "shutdown-timeout": 5,
+        "live-restore": options.live_restore,
     });
     if options.ipv6 {
         config["ipv6"] = true.into();

@@ -15,6 +15,8 @@ pub mod leaks;
 pub mod namespace;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
+pub mod receipts;
 pub mod scratch;
 pub mod table;
 pub mod tap;

@@ -1,14 +1,6 @@
 //! The Docker source against a real engine, with links beside it as the agent has them.
 
-use std::{
-    future::Future,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use dfw_agent::{
     model::{Container, Endpoint, Inventory, Unprotected, bind},
@@ -18,13 +10,12 @@ use dfw_agent::{
         netlink::LinkWatcher,
     },
 };
-use dfw_tests::{Engine, EngineOptions, scratch::Scratch};
-use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional},
-    net::{UnixListener, UnixStream},
-    task::JoinSet,
-    time::{Instant, timeout},
+use dfw_tests::{
+    Engine, EngineOptions,
+    proxy::{Fault, Proxy},
+    scratch::Scratch,
 };
+use tokio::time::{Instant, timeout};
 
 /// What the agent's loop does, without policy.
 struct Node {
@@ -342,69 +333,22 @@ fn what_the_engine_says_of_containers() {
     });
 }
 
-const PASS: u8 = 0;
-const HANG: u8 = 1;
-const GARBAGE: u8 = 2;
-const CUT: u8 = 3;
-
-/// Stands before an engine's socket and fails as told.
-async fn stand_before(engine: String, socket: &Path, mode: Arc<AtomicU8>) {
-    let listener = UnixListener::bind(socket).expect("socket");
-    let mut connections = JoinSet::new();
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (mut client, _) = accepted.expect("accept");
-                let (engine, mode) = (engine.clone(), mode.load(Ordering::Relaxed));
-                connections.spawn(async move {
-                    match mode {
-                        PASS => {
-                            let mut server = UnixStream::connect(engine).await.expect("engine");
-                            // Either side may go at any time.
-                            drop(copy_bidirectional(&mut client, &mut server).await);
-                        }
-                        HANG => std::future::pending().await,
-                        GARBAGE => drop(client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{\"a\":").await),
-                        _ => {}
-                    }
-                });
-            }
-            _ = look.tick() => if mode.load(Ordering::Relaxed) != PASS { connections.abort_all() },
-        }
-    }
-}
-
 #[test]
 fn a_lost_engine_is_found_again() {
     let engine = Engine::start(EngineOptions::default());
     let scratch = Scratch::new();
     let socket = scratch.path().join("proxy.sock");
-    let host = format!("unix://{}", socket.display());
-    let real = engine
-        .socket()
-        .strip_prefix("unix://")
-        .expect("a unix socket")
-        .to_owned();
+    let proxy = Proxy::new(&socket, &engine.socket(), Fault::None);
     inside(&engine, || async {
-        let mode = Arc::new(AtomicU8::new(PASS));
-        let path = socket.clone();
-        let proxy = tokio::spawn({
-            let mode = Arc::clone(&mode);
-            async move { stand_before(real, &path, mode).await }
-        });
-        while !socket.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         let _web = engine.container("web", &[], &[]);
-        let mut node = Node::new(&host).await;
+        let mut node = Node::new(&proxy.socket()).await;
         node.until("it is bound", |i| endpoints(i, "web").len() == 1)
             .await;
         assert!(node.source.status().connected && node.source.status().synced);
 
-        for (round, trouble) in [CUT, GARBAGE, HANG].into_iter().enumerate() {
+        for (round, fault) in Fault::ALL.into_iter().enumerate() {
             let name = format!("late{round}");
-            mode.store(trouble, Ordering::Relaxed);
+            proxy.set(fault);
             while node.source.status().connected {
                 node.source.changed().await;
             }
@@ -422,7 +366,7 @@ fn a_lost_engine_is_found_again() {
                 1,
                 "the last good answer stays"
             );
-            mode.store(PASS, Ordering::Relaxed);
+            proxy.set(Fault::None);
             node.until("what happened meanwhile is known", |i| {
                 endpoints(i, &name).len() == 1
             })
@@ -432,8 +376,7 @@ fn a_lost_engine_is_found_again() {
             }
             assert_eq!(node.source.findings(), []);
         }
-        assert!(node.source.status().resyncs >= 4);
-        proxy.abort();
+        assert!(node.source.status().resyncs > Fault::ALL.len() as u64);
     });
 }
 
@@ -467,22 +410,15 @@ fn where_there_is_no_engine() {
             connect(unix("file")).await,
             ConnectError::Refused { .. }
         ));
-        for (name, trouble) in [("garbage", GARBAGE), ("hang", HANG), ("cut", CUT)] {
-            let socket = path(name);
-            let fake = tokio::spawn(async move {
-                let mode = Arc::new(AtomicU8::new(trouble));
-                stand_before(String::new(), &socket, mode).await;
-            });
-            while !path(name).exists() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let error = connect(unix(name)).await;
+        for fault in Fault::ALL {
+            let name = format!("{fault:?}");
+            let _proxy = Proxy::new(&path(&name), "", fault);
+            let error = connect(unix(&name)).await;
             assert!(
                 matches!(error, ConnectError::NotAnEngine { .. }),
                 "{name}: {error}"
             );
-            assert!(error.to_string().contains(&unix(name)), "{error}");
-            fake.abort();
+            assert!(error.to_string().contains(&unix(&name)), "{error}");
         }
     });
 }

@@ -12,6 +12,7 @@ mod lint;
 mod mutate;
 mod setup;
 mod sh;
+mod soak;
 mod test;
 mod workspace;
 
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Options),
     /// Leave out each security check of the datapath in turn: does a test notice? (root)
     Mutate(mutate::Options),
+    /// Campaigns: the tests on real kernels and engines at full length, with a log each (root).
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Mutate(options) => mutate::run(&options),
+        Task::Soak(options) => soak::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,7 +43,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 }
 
 /// The command line, the program by its name alone.
-fn show(command: &Command) -> String {
+pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(command.get_program());
     let words = [program].into_iter().chain(command.get_args());

@@ -81,12 +81,15 @@ fn is_reply(packet: &[u8], request: &[u8; HEADER], is_v4: bool) -> bool {
         .is_some_and(|icmp| icmp[0] == kind && icmp[4..] == request[4..])
 }
 
-/// RFC 1071.
-fn checksum(packet: &[u8; HEADER]) -> u16 {
-    let words = packet
-        .chunks_exact(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !(((folded & 0xffff) + (folded >> 16)) as u16)
+/// RFC 1071; an odd last byte counts as the high one of its word.
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|word| {
+        let low = word.get(1).copied().unwrap_or_default();
+        u32::from(u16::from_be_bytes([word[0], low]))
+    });
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }

@@ -4,8 +4,10 @@
 //! enter; the binary `dfw-probe` does the same inside a container.
 
 mod attempt;
+mod blast;
 mod icmp;
 mod listener;
 
 pub use attempt::{Attempt, Outcome, Protocol};
+pub use blast::{Target, blast};
 pub use listener::Listener;

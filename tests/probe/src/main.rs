@@ -1,17 +1,28 @@
 //! `dfw-probe listen PROTO/PORT…` answers until it is killed; `dfw-probe PROTO ADDRESS PORT [MILLISECONDS]` tries once,
-//! prints the outcome and exits 0 if it was answered. PROTO is tcp, udp or icmp.
+//! prints the outcome and exits 0 if it was answered; `dfw-probe blast MILLISECONDS ADDRESS:PORT@MAC…` sends frames as fast as
+//! it can and prints how many. PROTO is tcp, udp or icmp.
 
 use std::{error::Error, net::IpAddr, process::ExitCode, thread, time::Duration};
 
-use dfw_probe::{Attempt, Listener, Protocol};
+use dfw_probe::{Attempt, Listener, Protocol, Target, blast};
 
-const USAGE: &str = "dfw-probe listen PROTO/PORT… | dfw-probe PROTO ADDRESS PORT [MILLISECONDS]";
+const USAGE: &str = "dfw-probe listen PROTO/PORT… | dfw-probe PROTO ADDRESS PORT [MILLISECONDS] | \
+                     dfw-probe blast MILLISECONDS ADDRESS:PORT@MAC…";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["listen", ref ports @ ..] => listen(ports),
+        ["blast", milliseconds, ref targets @ ..] => {
+            let targets: Result<Vec<Target>, _> =
+                targets.iter().map(|target| target.parse()).collect();
+            println!(
+                "{}",
+                blast(&targets?, Duration::from_millis(milliseconds.parse()?))
+            );
+            Ok(ExitCode::SUCCESS)
+        }
         [protocol, address, port, ref patience @ ..] => attempt(protocol, address, port, patience),
         _ => Err(USAGE.into()),
     }

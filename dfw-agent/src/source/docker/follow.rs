@@ -15,7 +15,10 @@ use std::{
 
 use bollard::models::{EventMessage, EventMessageTypeEnum};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
 
 use super::{
     Published,
@@ -29,7 +32,11 @@ use crate::model::{Finding, Level};
 const RESYNC: Duration = Duration::from_secs(60);
 /// What failed for one container or network is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The engine drops events for a reader that does not read. So late was the last look at the clock when this process stood
+/// still for a while, and events may be lost.
+const STANDSTILL: Duration = Duration::from_secs(1);
+/// The longest pause is short, for it adds to the time until an engine that is back is heard.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Calls at a time. Inspections have a limit of their own, for those of starting containers take as long as the start.
 const READS: usize = 8;
 const INSPECTIONS: usize = 16;
@@ -47,6 +54,13 @@ enum Job {
     Image(String),
     /// One container in full: state and powers.
     Inspect(String),
+}
+
+impl Job {
+    /// Inspections add to what the others tell, and may take long: those of a starting container as long as the start.
+    const fn is_inspection(&self) -> bool {
+        matches!(self, Self::Inspect(_))
+    }
 }
 
 /// What was read, with the id of what it is about. None: there is no such thing.
@@ -73,6 +87,9 @@ pub(super) struct Follower {
     cache: Cache,
     wanted: BTreeSet<Job>,
     running: BTreeSet<Job>,
+    /// What the first listing leads to, step by step, and is still to be answered. What events ask for is not waited for:
+    /// while containers come and go there may never be a moment without.
+    first: Option<BTreeSet<Job>>,
     failed: BTreeMap<Job, String>,
     /// When the engine last reported an event, ns since 1970.
     seen: i64,
@@ -101,6 +118,7 @@ impl Follower {
             cache: Cache::new(prefix),
             wanted: BTreeSet::new(),
             running: BTreeSet::new(),
+            first: None,
             failed: BTreeMap::new(),
             seen,
             connected: false,
@@ -134,8 +152,10 @@ impl Follower {
         let mut jobs = FuturesUnordered::new();
         let mut resync = time::interval(RESYNC);
         let mut retry = time::interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.wanted.clear();
         self.running.clear();
+        self.first = None;
         loop {
             while let Some(job) = self.next_job() {
                 jobs.push(read(self.engine.clone(), job));
@@ -148,13 +168,19 @@ impl Follower {
                 },
                 Some((job, answer)) = jobs.next(), if !jobs.is_empty() => {
                     self.running.remove(&job);
+                    let is_first = self.first.as_mut().is_some_and(|first| first.remove(&job));
                     match answer {
                         Ok(answer) => {
                             self.failed.remove(&job);
+                            let before = is_first.then(|| self.wanted.clone());
                             self.take_in(answer);
+                            if let Some((first, before)) = self.first.as_mut().zip(before) {
+                                let new = self.wanted.difference(&before);
+                                first.extend(new.filter(|job| !job.is_inspection()).cloned());
+                            }
                         }
                         // A container that takes long to start holds up its inspection, not the engine.
-                        Err(error) if error.is_answer() || matches!(job, Job::Inspect(_)) => {
+                        Err(error) if error.is_answer() || job.is_inspection() => {
                             self.failed.insert(job, error.to_string());
                         }
                         Err(error) => return error,
@@ -163,9 +189,14 @@ impl Follower {
                 _ = resync.tick() => {
                     self.wanted.insert(Job::All);
                 }
-                _ = retry.tick() => self.wanted.extend(self.failed.keys().cloned()),
+                due = retry.tick() => {
+                    self.wanted.extend(self.failed.keys().cloned());
+                    if due.elapsed() > STANDSTILL {
+                        self.wanted.insert(Job::All);
+                    }
+                }
             }
-            self.synced |= self.is_complete();
+            self.synced |= self.first.as_ref().is_some_and(BTreeSet::is_empty);
             self.publish(false);
         }
     }
@@ -173,11 +204,11 @@ impl Follower {
     /// The most urgent job that may start now. A job that is wanted while it runs starts again afterwards, for its answer
     /// may be older than the wish.
     fn next_job(&mut self) -> Option<Job> {
-        let is_inspection = |job: &Job| matches!(job, Job::Inspect(_));
-        let inspections = self.running.iter().filter(|job| is_inspection(job)).count();
+        let inspections = self.running.iter().filter(|job| job.is_inspection());
+        let inspections = inspections.count();
         let reads = self.running.len() - inspections;
         let may_start = |job: &&Job| {
-            let room = if is_inspection(job) {
+            let room = if job.is_inspection() {
                 inspections < INSPECTIONS
             } else {
                 reads < READS
@@ -242,16 +273,6 @@ impl Follower {
         }
     }
 
-    /// Whether everything that leads to an endpoint was read. Inspections tell the rest, and may take long.
-    fn is_complete(&self) -> bool {
-        self.connected
-            && self
-                .running
-                .iter()
-                .chain(&self.wanted)
-                .all(|job| matches!(job, Job::Inspect(_)))
-    }
-
     fn take_in_all(&mut self, containers: Vec<(String, Meta)>, networks: Vec<String>) {
         // What is known and not listed is asked for: it may have come since the listing began.
         self.wanted.extend(
@@ -276,6 +297,11 @@ impl Follower {
             }
         }
         self.cache.prune_images();
+        if !self.synced {
+            let leading = self.wanted.iter().chain(&self.running);
+            let leading = leading.filter(|job| !job.is_inspection());
+            self.first = Some(leading.cloned().collect());
+        }
         self.counters.resyncs.fetch_add(1, Ordering::Relaxed);
         if self.lost.take().is_some() {
             tracing::info!("the engine answers again");
