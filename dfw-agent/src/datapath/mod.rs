@@ -1,5 +1,6 @@
 //! The kernel's side: the only room with aya.
 
+pub mod fence;
 pub mod figures;
 pub mod links;
 pub mod load;
