@@ -139,32 +139,68 @@ pub struct Options {
     pub policy_entries: Option<u32>,
     /// Capacity of the flow table and its ring; a power of two.
     pub flows: Option<u32>,
+    /// Version of the layout other than the object's own, for tests of what a change of it does.
+    pub version: Option<u32>,
     /// The programs log each drop, slowly; [`super::Datapath::traces`] has what they write.
     pub traces: bool,
 }
 
-/// Where this version of the maps and its links are pinned.
+/// Where maps and links are pinned: the maps of each layout apart, the links, which outlive a change of it, together.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    version: u32,
 }
 
 impl Pins {
     /// Under the directory that `--bpffs` names.
     pub fn new(bpffs: &Path) -> Self {
-        Self {
-            root: bpffs.join(format!("v{}", layout::ABI_VERSION)),
-        }
+        Self::of_version(bpffs, layout::ABI_VERSION)
+    }
+
+    /// Of another version of the layout.
+    pub fn of_version(bpffs: &Path, version: u32) -> Self {
+        let root = bpffs.to_owned();
+        Self { root, version }
     }
 
     /// Directory of the maps.
     pub fn maps(&self) -> PathBuf {
-        self.root.join("maps")
+        self.own().join("maps")
     }
 
     /// Directory of the links.
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
+    }
+
+    fn own(&self) -> PathBuf {
+        self.root.join(format!("v{}", self.version))
+    }
+
+    /// Directories of every version.
+    ///
+    /// # Errors
+    /// The root cannot be read; that it is not there is no error.
+    pub fn versions(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        paths
+            .filter(|path| path.as_ref().map_or(true, |path| is_version(path)))
+            .collect()
+    }
+
+    /// Directories of the other versions.
+    ///
+    /// # Errors
+    /// As [`Pins::versions`].
+    pub fn others(&self) -> io::Result<Vec<PathBuf>> {
+        let mut versions = self.versions()?;
+        versions.retain(|path| *path != self.own());
+        Ok(versions)
     }
 
     fn create(&self) -> Result<(), LoadError> {
@@ -177,6 +213,12 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix('v'))
+        .is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Checks kernel, capabilities and the pin directory before anything is touched.
@@ -260,7 +302,17 @@ fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
 /// # Errors
 /// What the kernel refuses.
 pub fn load(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
+    let is_new = !pins.own().exists();
     pins.create()?;
+    let loaded = load_into(pins, options);
+    if loaded.is_err() && is_new {
+        // Maps that no program will ever use. What cannot be removed is removed by the next agent, or by uninstalling.
+        let _: Result<_, _> = super::uninstall::remove_version(&pins.own());
+    }
+    loaded
+}
+
+fn load_into(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
     let directory = pins.maps();
     let mut loader = EbpfLoader::new();
     for name in layout::PINNED {

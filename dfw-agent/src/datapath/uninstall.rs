@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::load::Pins;
+
 /// What [`uninstall`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UninstallReport {
@@ -22,16 +24,18 @@ pub struct UninstallReport {
 pub fn uninstall(bpffs: &Path) -> Result<UninstallReport, io::Error> {
     let mut report = UninstallReport::default();
     let mut first = None;
-    for version in list(bpffs, &mut first)
-        .iter()
-        .filter(|path| is_version(path))
-    {
-        let (links, maps) = (version.join("links"), version.join("maps"));
-        report.links += empty(&links, &mut first);
-        report.maps += empty(&maps, &mut first);
-        for directory in [&links, &maps, version] {
-            note(fs::remove_dir(directory), directory, &mut first);
+    let pins = Pins::new(bpffs);
+    report.links = remove(&pins.links(), &mut first);
+    match pins.versions() {
+        Ok(versions) => {
+            for version in versions {
+                match remove_version(&version) {
+                    Ok(maps) => report.maps += maps,
+                    Err(error) => first = first.or(Some(error)),
+                }
+            }
         }
+        Err(error) => drop(note(Err(error), bpffs, &mut first)),
     }
     if bpffs.exists() && list(bpffs, &mut first).is_empty() {
         note(fs::remove_dir(bpffs), bpffs, &mut first);
@@ -39,10 +43,22 @@ pub fn uninstall(bpffs: &Path) -> Result<UninstallReport, io::Error> {
     first.map_or(Ok(report), Err)
 }
 
-fn is_version(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.and_then(|name| name.strip_prefix('v'))
-        .is_some_and(|number| number.parse::<u32>().is_ok())
+/// Removes the maps of one version; says how many.
+///
+/// # Errors
+/// The first of what could not be removed, with its path.
+pub(super) fn remove_version(directory: &Path) -> io::Result<usize> {
+    let mut first = None;
+    let maps = remove(&directory.join("maps"), &mut first);
+    note(fs::remove_dir(directory), directory, &mut first);
+    first.map_or(Ok(maps), Err)
+}
+
+/// Empties a directory of pins and removes it.
+fn remove(directory: &Path, first: &mut Option<io::Error>) -> usize {
+    let removed = empty(directory, first);
+    note(fs::remove_dir(directory), directory, first);
+    removed
 }
 
 fn empty(directory: &Path, first: &mut Option<io::Error>) -> usize {
