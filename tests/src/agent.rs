@@ -61,18 +61,15 @@ impl<'host> Agent<'host> {
             .iter()
             .map(|argument| (*argument).to_owned())
             .collect();
-        let environment = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
         let mut agent = Self {
             daemon: None,
             netns,
             arguments,
-            environment,
+            environment: Vec::new(),
             bpffs,
             scratch,
         };
+        agent.set_environment(environment);
         agent.start_again();
         agent
     }
@@ -101,6 +98,14 @@ impl<'host> Agent<'host> {
             ready.is_ok_and(|(status, _)| status == 200).then_some(())
         });
         self.daemon = Some(daemon);
+    }
+
+    /// What its next start finds in its environment.
+    pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
+        let environment = environment.iter();
+        self.environment = environment
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
     }
 
     /// Kills it without warning; its pins stay.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::DEFAULT_BPFFS,
-    datapath::{self, expedite},
+    datapath,
     exit::{ExitCode, Failure},
 };
 
@@ -63,10 +63,8 @@ impl Args {
             .or(file.bpffs)
             .unwrap_or_else(|| DEFAULT_BPFFS.into());
         let stopped_agent = stop(&client)?;
-        let report = datapath::uninstall(&bpffs).map_err(|error| cannot_remove(&error, &bpffs))?;
-        // What an agent that was killed in the middle of attaching has left.
-        let marker = datapath::marker(client.socket());
-        expedite::restore(&marker).map_err(|error| cannot_remove(&error, &marker))?;
+        let report = datapath::uninstall(&bpffs, datapath::marker(client.socket()))
+            .map_err(|error| cannot_remove(&error, &bpffs))?;
         let done = Done {
             stopped_agent,
             links: report.links,

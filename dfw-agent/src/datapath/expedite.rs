@@ -34,7 +34,7 @@ pub(super) struct Expedited {
 impl Switch {
     /// `marker` is the file that says, after a crash, that the switch must be put back; that is done here.
     pub fn new(marker: PathBuf) -> Self {
-        tell(restore(&marker));
+        restore(&marker);
         Self {
             marker,
             is_told: false,
@@ -76,24 +76,16 @@ impl Switch {
 
 impl Drop for Expedited {
     fn drop(&mut self) {
-        tell(restore(&self.marker));
+        restore(&self.marker);
     }
 }
 
-/// Puts the switch back if the marker says that dfw has set it.
-///
-/// # Errors
-/// The switch or the marker cannot be written; the marker stays, for the next one who tries.
-pub fn restore(marker: &Path) -> io::Result<()> {
+/// Puts the switch back if the marker says that dfw has set it. The marker goes last: a crash between finds it again.
+fn restore(marker: &Path) {
     if !marker.exists() {
-        return Ok(());
+        return;
     }
-    fs::write(SWITCH, "0")?;
-    fs::remove_file(marker)
-}
-
-fn tell(restored: io::Result<()>) {
-    if let Err(error) = restored {
-        tracing::warn!(%error, "{SWITCH} cannot be put back");
+    if let Err(error) = fs::write(SWITCH, "0").and_then(|()| fs::remove_file(marker)) {
+        tracing::warn!(%error, marker = %marker.display(), "{SWITCH} cannot be put back");
     }
 }

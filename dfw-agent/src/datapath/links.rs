@@ -5,13 +5,12 @@ use std::{
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
+    thread::JoinHandle,
 };
-
-use aya::{Ebpf, programs::ProgramFd};
 
 use super::{
     expedite::{Expedited, Switch},
-    load::{LoadError, Pins, classifier, program},
+    load::{LoadError, Pins, Programs, program},
     sys::{self, TcxHook},
 };
 use crate::{
@@ -93,15 +92,36 @@ impl Place {
 pub(super) struct Held {
     pub(super) link: OwnedFd,
     pub(super) id: u32,
-    /// Whether it has this object's program, not that of an earlier agent.
-    is_current: bool,
+    /// Whose program it has.
+    pub(super) copy: Copy,
+}
+
+/// Which program a link has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// That of an earlier agent.
+    Former,
+    /// Ours.
+    First,
+    /// Ours too: the other copy, see [`super::load::twins`].
+    Second,
+}
+
+/// The second copy of the programs, which takes a while to be verified and is needed only for repairs.
+#[derive(Debug)]
+pub enum Twins {
+    /// A thread loads it.
+    Coming(JoinHandle<Result<Programs, LoadError>>),
+    /// It is there; empty when that has failed.
+    Here(Programs),
 }
 
 /// Every link, pinned and held.
 #[derive(Debug)]
 pub struct LinkSet {
     pub(super) pins: PathBuf,
-    programs: BTreeMap<&'static str, OwnedFd>,
+    programs: Programs,
+    twins: Twins,
     pub(super) held: BTreeMap<Place, Held>,
     /// What is to be attached.
     queue: BTreeSet<Place>,
@@ -117,29 +137,16 @@ impl LinkSet {
     ///
     /// # Errors
     /// What bpf(2) or the pin directory refuses. Links of interfaces that are gone are removed and are no error.
-    pub fn open(object: &mut Ebpf, pins: &Pins, switch: Switch) -> Result<Self, LoadError> {
-        let mut programs = BTreeMap::new();
-        for name in [
-            program::FROM_ENDPOINT,
-            program::TO_ENDPOINT,
-            program::FROM_BRIDGE,
-            program::TO_BRIDGE,
-        ] {
-            let fd: &ProgramFd = classifier(object, name)?
-                .fd()
-                .map_err(|source| LoadError::Program { name, source })?;
-            let fd = fd
-                .as_fd()
-                .try_clone_to_owned()
-                .map_err(|source| LoadError::Bpf {
-                    action: format!("hold the program {name}"),
-                    source,
-                })?;
-            programs.insert(name, fd);
-        }
+    pub fn open(
+        pins: &Pins,
+        programs: Programs,
+        twins: Twins,
+        switch: Switch,
+    ) -> Result<Self, LoadError> {
         let mut set = Self {
             pins: pins.links(),
             programs,
+            twins,
             held: BTreeMap::new(),
             queue: BTreeSet::new(),
             switch,
@@ -177,7 +184,7 @@ impl LinkSet {
                 let held = Held {
                     link,
                     id: info.id,
-                    is_current: false,
+                    copy: Copy::Former,
                 };
                 self.held.insert(place, held);
             } else {
@@ -196,11 +203,12 @@ impl LinkSet {
     pub fn swap(&mut self) -> Result<usize, LoadError> {
         let mut gone = Vec::new();
         let mut swapped = 0;
-        for (place, held) in self.held.iter_mut().filter(|(_, held)| !held.is_current) {
+        let former = self.held.iter_mut();
+        for (place, held) in former.filter(|(_, held)| held.copy == Copy::Former) {
             let program = &self.programs[program_of(place.role, place.hook)];
             match sys::update_link(held.link.as_fd(), program.as_fd()) {
                 Ok(()) => {
-                    held.is_current = true;
+                    held.copy = Copy::First;
                     swapped += 1;
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => gone.push(*place),
@@ -253,7 +261,7 @@ impl LinkSet {
             return None;
         };
         let (ifindex, role) = (place.ifindex, place.role);
-        let progress = self.attach(place).map(|()| {
+        let progress = self.attach(place, Copy::First).map(|()| {
             if self.is_complete(ifindex, role) {
                 Progress::Both
             } else {
@@ -272,8 +280,13 @@ impl LinkSet {
     ///
     /// # Errors
     /// ENODEV when the interface is gone: the caller hears of that by netlink.
-    pub(super) fn attach(&mut self, place: Place) -> Result<(), LoadError> {
-        let program = &self.programs[program_of(place.role, place.hook)];
+    pub(super) fn attach(&mut self, place: Place, copy: Copy) -> Result<(), LoadError> {
+        let name = program_of(place.role, place.hook);
+        let programs = match copy {
+            Copy::Former | Copy::First => &self.programs,
+            Copy::Second => self.twins.get()?,
+        };
+        let program = programs.get(name).ok_or(LoadError::Missing(name))?;
         let link = sys::attach_first(program.as_fd(), place.ifindex, place.hook)
             .map_err(|source| failed("attach", place, source))?;
         let info =
@@ -281,7 +294,7 @@ impl LinkSet {
         let held = Held {
             link,
             id: info.id,
-            is_current: true,
+            copy,
         };
         let former = self.held.insert(place, held);
         let pinned = self.pin(place);
@@ -340,6 +353,24 @@ impl LinkSet {
                 source,
             }),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Twins {
+    /// Waits for it if it is not there yet.
+    fn get(&mut self) -> Result<&Programs, LoadError> {
+        if let Self::Coming(_) = self
+            && let Self::Coming(thread) = std::mem::replace(self, Self::Here(Programs::new()))
+        {
+            let loaded = thread
+                .join()
+                .unwrap_or(Err(LoadError::Missing("second copy")))?;
+            *self = Self::Here(loaded);
+        }
+        match self {
+            Self::Here(programs) => Ok(programs),
+            Self::Coming(_) => Err(LoadError::Missing("second copy")),
         }
     }
 }

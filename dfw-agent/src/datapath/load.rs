@@ -1,16 +1,20 @@
 //! What the kernel must have, the BPF object, and the pins that outlive the agent.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    programs::{ProgramError, SchedClassifier},
+    programs::{ProgramError, ProgramFd, SchedClassifier},
 };
 use dfw_common::maps as layout;
 use thiserror::Error;
+
+use super::{sys, tables};
 
 /// The object, built from dfw-ebpf by the build script.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dfw.bpf.o"));
@@ -31,6 +35,8 @@ pub mod program {
     /// Does nothing but return the low bits of jiffies.
     pub const EMPTY: &str = "dfw_empty";
 
+    /// Those that are attached.
+    pub const HOOKED: [&str; 4] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE];
     /// All of them.
     pub const ALL: [&str; 5] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE, EMPTY];
 }
@@ -283,7 +289,7 @@ fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
             path: bpffs.to_owned(),
         });
     };
-    let statfs = super::sys::file_system(there).map_err(|source| LoadError::Pins {
+    let statfs = sys::file_system(there).map_err(|source| LoadError::Pins {
         action: "look at",
         path: there.to_owned(),
         source,
@@ -335,6 +341,65 @@ fn load_into(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
             .map_err(|source| LoadError::Program { name, source })?;
     }
     Ok(object)
+}
+
+/// The programs for hooks, by name.
+pub type Programs = BTreeMap<&'static str, OwnedFd>;
+
+/// Those of a loaded object.
+///
+/// # Errors
+/// [`LoadError::Missing`] when it has none of such a name; no descriptors are left.
+pub fn programs(object: &mut Ebpf) -> Result<Programs, LoadError> {
+    let mut programs = Programs::new();
+    for name in program::HOOKED {
+        let fd: &ProgramFd = classifier(object, name)?
+            .fd()
+            .map_err(|source| LoadError::Program { name, source })?;
+        let fd = fd.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|source| LoadError::Bpf {
+            action: format!("hold the program {name}"),
+            source,
+        })?;
+        programs.insert(name, fd);
+    }
+    Ok(programs)
+}
+
+/// The same programs once more, on the same maps: the kernel takes no program twice into one hook (EEXIST, bpf_mprog_attach
+/// in kernel/bpf/mprog.c), and to go first again without a gap is to be in it twice for a moment.
+///
+/// # Errors
+/// What the kernel refuses; that the pinned maps are not those of the first load.
+pub fn twins(
+    pins: &Pins,
+    options: Options,
+    maps: &[(&'static str, u32)],
+) -> Result<Programs, LoadError> {
+    let mut object = load_into(pins, options)?;
+    for (name, id) in maps {
+        if map_id(&object, name)? != *id {
+            return Err(LoadError::ReadBack { name });
+        }
+    }
+    programs(&mut object)
+}
+
+/// Names and numbers of the pinned maps of a loaded object.
+///
+/// # Errors
+/// A map that cannot be asked.
+pub fn map_ids(object: &Ebpf) -> Result<Vec<(&'static str, u32)>, LoadError> {
+    let ids = layout::PINNED.into_iter();
+    ids.map(|name| Ok((name, map_id(object, name)?))).collect()
+}
+
+fn map_id(object: &Ebpf, name: &'static str) -> Result<u32, LoadError> {
+    let map = tables::descriptor(object, name)?;
+    sys::map_id(map.as_fd()).map_err(|source| LoadError::Bpf {
+        action: format!("look at the map {name}"),
+        source,
+    })
 }
 
 /// A program of the object.

@@ -17,7 +17,7 @@ use std::{
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::sleep,
+    thread::{sleep, spawn},
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ pub use self::uninstall::{UninstallReport, uninstall};
 use self::{
     expedite::Switch,
     figures::Figures,
-    links::LinkSet,
+    links::{LinkSet, Twins},
     load::{LoadError, Options, Pins, classifier, program},
     tables::{Tables, take},
     uninstall::remove_version,
@@ -72,6 +72,7 @@ pub struct Datapath {
     map_pins: MapPins,
     /// Maps of other versions, while links may still be using them.
     others: Vec<PathBuf>,
+    looks_at_pins: bool,
     /// No earlier agent has attached anything.
     is_first: bool,
 }
@@ -87,7 +88,11 @@ impl Datapath {
         let pins = Pins::of_version(bpffs, options.version.unwrap_or(layout::ABI_VERSION));
         let mut object = load::load(&pins, options)?;
         let map_pins = MapPins::open(&object, pins.maps())?;
-        let hz = measure_hz(classifier(&mut object, program::EMPTY)?)?;
+        let programs = load::programs(&mut object)?;
+        let twins = {
+            let (pins, ids) = (pins.clone(), load::map_ids(&object)?);
+            Twins::Coming(spawn(move || load::twins(&pins, options, &ids)))
+        };
         let capacities = (
             tables::capacity_of(&object, layout::POLICY)?,
             tables::capacity_of(&object, layout::FLOWS)?,
@@ -95,6 +100,11 @@ impl Datapath {
         let mut tables = Tables::open(&mut object, pinned_counters(&pins)?)?;
         // Maps of this version know of a first agent when it came as far as attaching.
         let is_known = tables.settings().adopt_until != 0;
+        let hz = match tables.settings().hz {
+            0 => measure_hz(classifier(&mut object, program::EMPTY)?)?,
+            // Pinned maps are of this boot, so it is still true.
+            known => known,
+        };
         tables.set(|settings| {
             settings.hz = hz;
             settings.event_rate = EVENT_RATE;
@@ -105,7 +115,7 @@ impl Datapath {
             tables.occupancy(),
             capacities,
         )?);
-        let links = LinkSet::open(&mut object, &pins, Switch::new(marker))?;
+        let links = LinkSet::open(&pins, programs, twins, Switch::new(marker))?;
         let others = pins.others().map_err(|source| LoadError::Pins {
             action: "list the versions under",
             path: bpffs.to_owned(),
@@ -119,6 +129,7 @@ impl Datapath {
             figures,
             map_pins,
             others,
+            looks_at_pins: false,
             is_first,
         })
     }
@@ -234,7 +245,12 @@ impl reconcile::Datapath for Datapath {
 
     fn repair(&mut self, thorough: bool) -> Vec<Tampering<LoadError>> {
         let mut found = self.links.repair();
-        self.map_pins.repair(&mut found);
+        // Nothing gets through for want of a pin, so these may wait for the other round.
+        self.looks_at_pins = !self.looks_at_pins;
+        if self.looks_at_pins {
+            self.links.repair_pins(&mut found);
+            self.map_pins.repair(&mut found);
+        }
         let maps = self.tables.repair(thorough);
         found.extend(maps.into_iter().map(|(name, entries)| Tampering {
             ifindex: None,

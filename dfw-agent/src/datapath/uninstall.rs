@@ -2,10 +2,11 @@
 
 use std::{
     fs, io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
-use super::load::Pins;
+use super::{expedite::Switch, load::Pins, sys};
 
 /// What [`uninstall`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,14 +18,16 @@ pub struct UninstallReport {
 }
 
 /// Removes every link and map that is pinned under `bpffs`, of every version, and the directory. Links first: a program
-/// must not outlive its policy. Goes on after an error; nothing there is not an error.
+/// must not outlive its policy. Goes on after an error; nothing there is not an error. `marker` is that of
+/// [`super::marker`]: what a killed agent has left is put back.
 ///
 /// # Errors
 /// The first of what could not be removed, with its path.
-pub fn uninstall(bpffs: &Path) -> Result<UninstallReport, io::Error> {
+pub fn uninstall(bpffs: &Path, marker: PathBuf) -> Result<UninstallReport, io::Error> {
     let mut report = UninstallReport::default();
     let mut first = None;
     let pins = Pins::new(bpffs);
+    detach(&pins.links(), &mut Switch::new(marker), &mut first);
     report.links = remove(&pins.links(), &mut first);
     match pins.versions() {
         Ok(versions) => {
@@ -41,6 +44,17 @@ pub fn uninstall(bpffs: &Path) -> Result<UninstallReport, io::Error> {
         note(fs::remove_dir(bpffs), bpffs, &mut first);
     }
     first.map_or(Ok(report), Err)
+}
+
+/// Detaches every link, so that nothing is enforced any more when this returns: a link whose last pin goes is detached by
+/// the kernel later, thousands of them many seconds later.
+fn detach(links: &Path, switch: &mut Switch, first: &mut Option<io::Error>) {
+    let paths = list(links, first);
+    let _expedited = switch.begin(paths.len());
+    for path in paths {
+        let detached = sys::open_pinned(&path).and_then(|link| sys::detach(link.as_fd()));
+        note(detached, &path, first);
+    }
 }
 
 /// Removes the maps of one version; says how many.

@@ -15,7 +15,7 @@ use aya::Ebpf;
 use dfw_common::maps as layout;
 
 use super::{
-    links::{LinkSet, Place, failed},
+    links::{Copy, LinkSet, Place, failed},
     load::LoadError,
     sys::{self, TcxHook},
     tables::descriptor,
@@ -26,8 +26,7 @@ use crate::reconcile::Tampering;
 const ROUND: Duration = Duration::from_millis(250);
 
 impl LinkSet {
-    /// Finds hooks in which another program comes before ours, or ours is not any more, and goes first again; pins what is
-    /// not pinned any more.
+    /// Finds hooks in which another program comes before ours, or ours is not any more, and goes first again.
     pub fn repair(&mut self) -> Vec<Tampering<LoadError>> {
         let began = Instant::now();
         let mut found = Vec::new();
@@ -39,7 +38,6 @@ impl LinkSet {
             }
             found.extend(self.go_first(place));
         }
-        self.repair_pins(&mut found);
         found
     }
 
@@ -68,9 +66,14 @@ impl LinkSet {
     /// A new link of ours goes before everything, takes the pin, and only then the former one goes: there is no moment
     /// without ours.
     fn go_first(&mut self, place: Place) -> Option<Tampering<LoadError>> {
-        let info = sys::link_info(self.held.get(&place)?.link.as_fd()).ok();
+        let held = self.held.get(&place)?;
+        let info = sys::link_info(held.link.as_fd()).ok();
         let is_detached = info.is_none_or(|info| info.ifindex == 0);
-        let repaired = self.attach(place);
+        let other = match held.copy {
+            Copy::Former | Copy::Second => Copy::First,
+            Copy::First => Copy::Second,
+        };
+        let repaired = self.attach(place, other);
         self.repaired_last = Some(place);
         if let Err(LoadError::Bpf { source, .. }) = &repaired
             && is_gone(source)
@@ -90,7 +93,8 @@ impl LinkSet {
         })
     }
 
-    fn repair_pins(&self, found: &mut Vec<Tampering<LoadError>>) {
+    /// Pins what is not pinned any more.
+    pub fn repair_pins(&self, found: &mut Vec<Tampering<LoadError>>) {
         let pinned = match names(&self.pins) {
             Ok(pinned) => pinned,
             Err(error) => return found.push(error),

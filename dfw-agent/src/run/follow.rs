@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt as _;
 use tokio::{
     sync::{Notify, oneshot, watch},
     task::yield_now,
@@ -230,7 +229,7 @@ impl Follower {
             // The task that reads the socket takes its turn.
             yield_now().await;
             for _ in 0..NEWS_A_STEP {
-                match links.changed().now_or_never() {
+                match links.told() {
                     Some(change) => self.note(&change?),
                     None => break,
                 }

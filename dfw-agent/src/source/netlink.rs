@@ -20,11 +20,11 @@ pub struct LinkWatcher {
     driver: JoinHandle<()>,
     overrun: bool,
     differs: bool,
-    /// How much news was taken in since the last look at another end.
+    /// How many changes were told since the last look at another end.
     unlooked: u32,
 }
 
-/// So much news may be taken in before a look at another end: one container that makes its link go up and down without
+/// So many changes may be told before a look at another end: one container that makes its link go up and down without
 /// end must not keep the others unknown.
 const NEWS_FIRST: u32 = 256;
 
@@ -147,38 +147,51 @@ impl LinkWatcher {
                 self.overrun = false;
                 return Ok(LinkChange::Overrun);
             }
-            let told = if self.unlooked < NEWS_FIRST {
-                self.news.next().now_or_never()
-            } else {
-                None
-            };
-            let news = if let Some(news) = told {
+            if self.unlooked < NEWS_FIRST
+                && let Some(told) = self.told()
+            {
                 self.unlooked += 1;
-                news
-            } else {
-                self.unlooked = 0;
-                if self.look_once().await? {
-                    continue;
-                }
-                if std::mem::take(&mut self.differs) {
-                    return Ok(LinkChange::Other);
-                }
-                let due = self.cache.next_due();
-                tokio::select! {
-                    news = self.news.next() => news,
-                    () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => continue,
-                }
-            };
-            match news {
-                Some(News::Message(message)) => {
-                    if let Some(change) = self.cache.apply(&message) {
-                        return Ok(change);
-                    }
-                }
-                Some(News::Overrun) => self.overrun = true,
-                Some(News::Nothing) => {}
-                None => return Err(LinkError::Closed),
+                return told;
             }
+            self.unlooked = 0;
+            if self.look_once().await? {
+                continue;
+            }
+            if std::mem::take(&mut self.differs) {
+                return Ok(LinkChange::Other);
+            }
+            let due = self.cache.next_due();
+            let news = tokio::select! {
+                news = self.news.next() => news,
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => continue,
+            };
+            if let Some(change) = self.take_in(news) {
+                return change;
+            }
+        }
+    }
+
+    /// The next change that the kernel has told already, without waiting and without asking it anything.
+    pub fn told(&mut self) -> Option<Result<LinkChange, LinkError>> {
+        while !self.overrun {
+            let news = self.news.next().now_or_never()?;
+            let change = self.take_in(news);
+            if change.is_some() {
+                return change;
+            }
+        }
+        None
+    }
+
+    fn take_in(&mut self, news: Option<News>) -> Option<Result<LinkChange, LinkError>> {
+        match news {
+            Some(News::Message(message)) => self.cache.apply(&message).map(Ok),
+            Some(News::Overrun) => {
+                self.overrun = true;
+                None
+            }
+            Some(News::Nothing) => None,
+            None => Some(Err(LinkError::Closed)),
         }
     }
 
