@@ -282,6 +282,11 @@ fn many_endpoints_come_and_go() {
 
     inventory.overwrite(&few);
     node.shared.clear();
+    // The kernel takes its time to remove namespaces, the more so when other tests do the same.
+    wait::expect("their links are gone", Duration::from_secs(120), || {
+        let links = node.host.run("ip -oneline link show type veth");
+        (links.lines().count() == TRIED).then_some(())
+    });
     agent.expect_ready("the first ones again", TRIED);
     let after = wait::until(Duration::from_secs(20), || {
         Some(handles(&agent)).filter(|after| *after == before)
