@@ -1,6 +1,7 @@
 //! Desired state against what the kernel holds. Level-triggered: a pass looks at everything and does what is missing, so
 //! that it does not matter which event caused it or how many were lost. Knows traits only; time is a parameter.
 
+mod tampering;
 mod view;
 
 use std::{
@@ -31,6 +32,35 @@ pub struct Applied {
     pub unplaced: Vec<u32>,
 }
 
+/// One step of attaching.
+#[derive(Debug)]
+pub struct Attached<E> {
+    /// Whose hook it was.
+    pub ifindex: u32,
+    /// How far that interface is now.
+    pub progress: Result<Progress, E>,
+}
+
+/// How far an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// One hook has its program.
+    One,
+    /// Both have.
+    Both,
+}
+
+/// Something in the kernel that others changed.
+#[derive(Debug)]
+pub struct Tampering<E> {
+    /// Whose programs it concerns; none where it concerns all.
+    pub ifindex: Option<u32>,
+    /// What was found and done, for people.
+    pub what: String,
+    /// Whether it is as it was.
+    pub repaired: Result<(), E>,
+}
+
 /// The kernel, as far as reconciling needs it.
 pub trait Datapath {
     /// Why something cannot be done; says the remedy.
@@ -42,11 +72,19 @@ pub trait Datapath {
     /// Interfaces with any program of ours.
     fn touched(&self) -> BTreeSet<(u32, Role)>;
 
-    /// Attaches both programs of a role to an interface, first in their hooks. Attached already is no error.
+    /// Plans to attach both programs of a role to an interface. Attached already does no harm.
+    fn plan(&mut self, ifindex: u32, role: Role);
+
+    /// Attaches one of the planned programs, first in its hook: of all that are planned, the senders' side comes first.
+    /// None when nothing is left. It fails also when the interface has gone meanwhile.
+    fn attach_next(&mut self) -> Option<Attached<Self::Error>>;
+
+    /// The policy is in the maps: whatever an earlier agent has attached is to judge by them from now on. Done already
+    /// does no harm.
     ///
     /// # Errors
-    /// Also when the interface has gone meanwhile.
-    fn attach(&mut self, ifindex: u32, role: Role) -> Result<(), Self::Error>;
+    /// What is in force stays so.
+    fn take_over(&mut self) -> Result<(), Self::Error>;
 
     /// Detaches them.
     ///
@@ -63,11 +101,8 @@ pub trait Datapath {
     /// The last good policy is in force then.
     fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, Self::Error>;
 
-    /// Reads again what the kernel holds, so that the next [`Datapath::apply`] puts right what others changed.
-    ///
-    /// # Errors
-    /// A map that cannot be read.
-    fn reread(&mut self) -> Result<(), Self::Error>;
+    /// Looks for what others changed and puts it right: programs, pins and the small maps; when `thorough`, all maps.
+    fn repair(&mut self, thorough: bool) -> Vec<Tampering<Self::Error>>;
 }
 
 /// Who is told of what metrics count.
@@ -76,6 +111,8 @@ pub trait Observer {
     fn retire(&mut self, ifindexes: &[u32]);
     /// A port got its policy, this long after its link was seen.
     fn governed(&mut self, ifindex: u32, after: Duration);
+    /// Something that others had changed was put right.
+    fn repaired(&mut self);
 }
 
 /// What a pass found.
@@ -106,6 +143,7 @@ pub struct Reconciler<D> {
     is_settled: bool,
     /// Policy epoch in force.
     epoch: u32,
+    tampering: tampering::Memory,
 }
 
 impl<D: Datapath> Reconciler<D> {
@@ -119,6 +157,7 @@ impl<D: Datapath> Reconciler<D> {
             bridges: BTreeSet::new(),
             is_settled: false,
             epoch: 0,
+            tampering: tampering::Memory::default(),
         }
     }
 
@@ -127,24 +166,39 @@ impl<D: Datapath> Reconciler<D> {
         &mut self.datapath
     }
 
-    /// Reads again what the kernel holds; the next pass puts right what others changed.
-    ///
-    /// # Errors
-    /// A map that cannot be read.
-    pub fn reread(&mut self) -> Result<(), D::Error> {
-        self.datapath.reread()
+    /// Puts right what others changed, since the first pass succeeded. Whether there is news for the next pass to tell.
+    pub fn watch(&mut self, thorough: bool, observer: &mut dyn Observer, now: Instant) -> bool {
+        if !self.is_settled {
+            return false;
+        }
+        let mut is_news = false;
+        for tampering in self.datapath.repair(thorough) {
+            if tampering.repaired.is_ok() {
+                observer.repaired();
+            }
+            is_news |= self.tampering.note(tampering, now);
+        }
+        is_news
     }
 
-    /// A veth became a port of a bridge: closes it at once when the bridge is managed, before anybody knows whose it is.
-    ///
-    /// # Errors
-    /// The programs cannot be attached; the next pass tries again.
-    pub fn appeared(&mut self, ifindex: u32, bridge: u32, now: Instant) -> Result<(), D::Error> {
-        if !self.is_settled || !self.bridges.contains(&bridge) {
-            return Ok(());
+    /// A veth became a port of a bridge: it is to be closed at once when the bridge is managed, before anybody knows whose
+    /// it is. [`Reconciler::close_next`] does it.
+    pub fn appeared(&mut self, ifindex: u32, bridge: u32, now: Instant) {
+        if self.is_settled && self.bridges.contains(&bridge) {
+            self.born.entry(ifindex).or_insert(now);
+            self.datapath.plan(ifindex, Role::Endpoint);
         }
-        self.born.entry(ifindex).or_insert(now);
-        self.datapath.attach(ifindex, Role::Endpoint)
+    }
+
+    /// Attaches one program to a port that has appeared; none when all have both. What fails is tried again by the next
+    /// pass.
+    pub fn close_next(&mut self) -> Option<Attached<D::Error>> {
+        self.datapath.attach_next()
+    }
+
+    /// When the link of a port without a policy was first seen.
+    pub fn born(&self, ifindex: u32) -> Option<Instant> {
+        self.born.get(&ifindex).copied()
     }
 
     /// One pass over everything.
@@ -197,8 +251,13 @@ impl<D: Datapath> Reconciler<D> {
             applied
                 .unplaced
                 .iter()
-                .map(|ifindex| no_room(&inventory, *ifindex)),
+                .map(|ifindex| no_room(&name_of(*ifindex, &inventory, links))),
         );
+        if error.is_none()
+            && let Err(error) = self.datapath.take_over()
+        {
+            findings.push(node_error("not-taken-over", error.to_string()));
+        }
         // Without a policy a node that enforces is closed; any other stays as it was.
         if !self.is_settled && (error.is_none() || enforcing) {
             self.attach(&wanted, &mut findings);
@@ -222,6 +281,10 @@ impl<D: Datapath> Reconciler<D> {
                 );
             }
         }
+        findings.extend(
+            self.tampering
+                .findings(now, |ifindex| name_of(ifindex, &inventory, links)),
+        );
         findings.sort();
         findings.dedup();
         let attached = self.datapath.attached();
@@ -291,7 +354,10 @@ impl<D: Datapath> Reconciler<D> {
     fn attach(&mut self, wanted: &BTreeSet<(u32, Role)>, findings: &mut Vec<Finding>) {
         let attached = self.datapath.attached();
         for (ifindex, role) in wanted.difference(&attached) {
-            if let Err(error) = self.datapath.attach(*ifindex, *role) {
+            self.datapath.plan(*ifindex, *role);
+        }
+        while let Some(step) = self.datapath.attach_next() {
+            if let Err(error) = step.progress {
                 findings.push(node_error("not-attached", error.to_string()));
             }
         }
@@ -379,29 +445,22 @@ fn nameless_endpoint(link: &crate::model::Link, bridge: u32) -> Endpoint {
     }
 }
 
-fn no_room(inventory: &Inventory, ifindex: u32) -> Finding {
-    let endpoint = inventory
-        .endpoints
-        .iter()
-        .find(|endpoint| endpoint.ifindex == ifindex);
-    let subject = endpoint
+/// What people call what is behind an interface: its container, else the interface itself.
+fn name_of(ifindex: u32, inventory: &Inventory, links: &Links) -> String {
+    let mut endpoints = inventory.endpoints.iter();
+    let endpoint = endpoints.find(|endpoint| endpoint.ifindex == ifindex);
+    let link = || links.links.get(&ifindex).map(|link| link.name.clone());
+    endpoint
         .map(|endpoint| endpoint.container.display_name())
-        .unwrap_or_default();
+        .or_else(link)
+        .unwrap_or_default()
+}
+
+fn no_room(subject: &str) -> Finding {
     let message = "the table of endpoints is full: this one stays closed; remove containers or split the node";
-    Finding {
-        subject,
-        ..node_error("endpoints-full", message.to_owned())
-    }
+    Finding::new(Level::Error, "endpoints-full", subject, message.to_owned())
 }
 
 fn node_error(code: &str, message: String) -> Finding {
-    Finding {
-        level: Level::Error,
-        code: code.to_owned(),
-        subject: String::new(),
-        label: String::new(),
-        message,
-        text: String::new(),
-        span: None,
-    }
+    Finding::new(Level::Error, code, "", message)
 }

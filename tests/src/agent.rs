@@ -69,18 +69,15 @@ impl<'host> Agent<'host> {
             .iter()
             .map(|argument| (*argument).to_owned())
             .collect();
-        let environment = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
         let mut agent = Self {
             daemon: None,
             netns,
             arguments,
-            environment,
+            environment: Vec::new(),
             bpffs,
             scratch,
         };
+        agent.set_environment(environment);
         agent.start_again();
         agent
     }
@@ -121,6 +118,14 @@ impl<'host> Agent<'host> {
         without_settings(&mut command).envs(self.environment.iter().cloned());
         let log = self.scratch.path().join("dfw.log");
         self.daemon = Some(Daemon::start(&mut command, &log));
+    }
+
+    /// What its next start finds in its environment.
+    pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
+        let environment = environment.iter();
+        self.environment = environment
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
     }
 
     /// Kills it without warning; its pins stay.

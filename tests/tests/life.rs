@@ -221,17 +221,17 @@ fn uninstall_leaves_nothing() {
 /// Kind and id of everything that is held by the pins below a directory.
 fn pinned(bpffs: &Path) -> BTreeSet<(&'static str, u64)> {
     let mut objects = BTreeSet::new();
-    for version in list(bpffs) {
-        for (kind, pins) in [
-            ("link", version.join("links")),
-            ("map", version.join("maps")),
-        ] {
-            for pin in list(&pins) {
-                let object = shown(kind, &["pinned", &pin.display().to_string()]);
-                let object = object.unwrap_or_else(|| panic!("{} is no {kind}", pin.display()));
-                objects.insert((kind, object["id"].as_u64().expect("an id")));
-                objects.extend(object["prog_id"].as_u64().map(|id| ("prog", id)));
-            }
+    for directory in list(bpffs) {
+        let (kind, pins) = if directory.ends_with("links") {
+            ("link", directory)
+        } else {
+            ("map", directory.join("maps"))
+        };
+        for pin in list(&pins) {
+            let object = shown(kind, &["pinned", &pin.display().to_string()]);
+            let object = object.unwrap_or_else(|| panic!("{} is no {kind}", pin.display()));
+            objects.insert((kind, object["id"].as_u64().expect("an id")));
+            objects.extend(object["prog_id"].as_u64().map(|id| ("prog", id)));
         }
     }
     objects

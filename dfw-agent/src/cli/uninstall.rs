@@ -63,7 +63,8 @@ impl Args {
             .or(file.bpffs)
             .unwrap_or_else(|| DEFAULT_BPFFS.into());
         let stopped_agent = stop(&client)?;
-        let report = datapath::uninstall(&bpffs).map_err(|error| cannot_remove(&error, &bpffs))?;
+        let report = datapath::uninstall(&bpffs, datapath::marker(client.socket()))
+            .map_err(|error| cannot_remove(&error, &bpffs))?;
         let done = Done {
             stopped_agent,
             links: report.links,

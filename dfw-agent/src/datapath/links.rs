@@ -5,15 +5,17 @@ use std::{
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
+    thread::JoinHandle,
 };
 
-use aya::{Ebpf, programs::ProgramFd};
-
-use crate::model::Role;
-
 use super::{
-    load::{LoadError, Pins, classifier, program},
+    expedite::{Expedited, Switch},
+    load::{LoadError, Pins, Programs, program},
     sys::{self, TcxHook},
+};
+use crate::{
+    model::Role,
+    reconcile::{Attached, Progress},
 };
 
 const ROLES: [Role; 2] = [Role::Endpoint, Role::Bridge];
@@ -37,16 +39,20 @@ fn program_of(role: Role, hook: TcxHook) -> &'static str {
 /// Both hooks, the one that guards the others first.
 const HOOKS: [TcxHook; 2] = [TcxHook::Ingress, TcxHook::Egress];
 
-/// One link: interface, role and hook, in the pin's name as `endpoint-17-ingress`.
+/// What a pin's name ends in while it is on its way to another's place.
+const NEW: &str = "-new";
+
+/// One link: interface, role and hook, in the pin's name as `endpoint-17-ingress`. In the order of attaching: a sender
+/// that is not closed yet is worse than a receiver, whoever's it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Place {
-    ifindex: u32,
+pub(super) struct Place {
+    pub(super) hook: TcxHook,
     role: Role,
-    hook: TcxHook,
+    pub(super) ifindex: u32,
 }
 
 impl Place {
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         let hook = match self.hook {
             TcxHook::Ingress => "ingress",
             TcxHook::Egress => "egress",
@@ -54,7 +60,7 @@ impl Place {
         format!("{}-{}-{hook}", name_of(self.role), self.ifindex)
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let role = parts.next()?;
         let role = ROLES.into_iter().find(|known| name_of(*known) == role)?;
@@ -65,50 +71,87 @@ impl Place {
             _ => return None,
         };
         Some(Self {
-            ifindex,
-            role,
             hook,
+            role,
+            ifindex,
         })
     }
+
+    /// The places on both hooks of an interface.
+    fn both(ifindex: u32, role: Role) -> [Self; 2] {
+        HOOKS.map(|hook| Self {
+            hook,
+            role,
+            ifindex,
+        })
+    }
+}
+
+/// A link that is ours.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) link: OwnedFd,
+    pub(super) id: u32,
+    /// Whose program it has.
+    pub(super) copy: Copy,
+}
+
+/// Which program a link has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// That of an earlier agent.
+    Former,
+    /// Ours.
+    First,
+    /// Ours too: the other copy, see [`super::load::twins`].
+    Second,
+}
+
+/// The second copy of the programs, which takes a while to be verified and is needed only for repairs.
+#[derive(Debug)]
+pub enum Twins {
+    /// A thread loads it.
+    Coming(JoinHandle<Result<Programs, LoadError>>),
+    /// It is there; empty when that has failed.
+    Here(Programs),
 }
 
 /// Every link, pinned and held.
 #[derive(Debug)]
 pub struct LinkSet {
-    pins: PathBuf,
-    programs: BTreeMap<&'static str, OwnedFd>,
-    held: BTreeMap<Place, OwnedFd>,
+    pub(super) pins: PathBuf,
+    programs: Programs,
+    twins: Twins,
+    pub(super) held: BTreeMap<Place, Held>,
+    /// What is to be attached.
+    queue: BTreeSet<Place>,
+    pub(super) switch: Switch,
+    /// While the queue is a bulk.
+    expedited: Option<Expedited>,
+    /// Where the last repair was.
+    pub(super) repaired_last: Option<Place>,
 }
 
 impl LinkSet {
-    /// Takes over what an earlier agent has pinned: each link gets this object's program in one step.
+    /// Takes what an earlier agent has pinned; its programs stay until [`LinkSet::swap`].
     ///
     /// # Errors
     /// What bpf(2) or the pin directory refuses. Links of interfaces that are gone are removed and are no error.
-    pub fn open(object: &mut Ebpf, pins: &Pins) -> Result<Self, LoadError> {
-        let mut programs = BTreeMap::new();
-        for name in [
-            program::FROM_ENDPOINT,
-            program::TO_ENDPOINT,
-            program::FROM_BRIDGE,
-            program::TO_BRIDGE,
-        ] {
-            let fd: &ProgramFd = classifier(object, name)?
-                .fd()
-                .map_err(|source| LoadError::Program { name, source })?;
-            let fd = fd
-                .as_fd()
-                .try_clone_to_owned()
-                .map_err(|source| LoadError::Bpf {
-                    action: format!("hold the program {name}"),
-                    source,
-                })?;
-            programs.insert(name, fd);
-        }
+    pub fn open(
+        pins: &Pins,
+        programs: Programs,
+        twins: Twins,
+        switch: Switch,
+    ) -> Result<Self, LoadError> {
         let mut set = Self {
             pins: pins.links(),
             programs,
+            twins,
             held: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            switch,
+            expedited: None,
+            repaired_last: None,
         };
         set.take_over()?;
         Ok(set)
@@ -123,38 +166,72 @@ impl LinkSet {
                 source,
             })?;
         for entry in entries {
-            let Some(place) = entry.file_name().to_str().and_then(Place::parse) else {
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            // An agent that died between two steps of `pin_over`.
+            let unfinished = name.strip_suffix(NEW).and_then(Place::parse).is_some();
+            let Some(place) = Place::parse(name) else {
+                if unfinished {
+                    self.unpin(name)?;
+                }
                 continue;
             };
             let link =
                 sys::open_pinned(&entry.path()).map_err(|source| failed("open", place, source))?;
-            let program = &self.programs[program_of(place.role, place.hook)];
-            match sys::update_link(link.as_fd(), program.as_fd()) {
-                Ok(()) => {
-                    self.held.insert(place, link);
-                }
-                // The interface is gone, and the link with it.
-                Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => self.unpin(place)?,
-                Err(source) => return Err(failed("update", place, source)),
+            let info =
+                sys::link_info(link.as_fd()).map_err(|source| failed("look at", place, source))?;
+            if info.is_on(place.ifindex, place.hook) {
+                let held = Held {
+                    link,
+                    id: info.id,
+                    copy: Copy::Former,
+                };
+                self.held.insert(place, held);
+            } else {
+                // The interface is gone, or somebody has detached or replaced the link: it is attached anew.
+                self.unpin(name)?;
             }
         }
         Ok(())
     }
 
+    /// Gives each link of an earlier agent this object's program in one step. To be called when the maps are filled:
+    /// from then on every packet is judged by them. How many it were.
+    ///
+    /// # Errors
+    /// What bpf(2) refuses; what was swapped stays so, and the next call does the rest.
+    pub fn swap(&mut self) -> Result<usize, LoadError> {
+        let mut gone = Vec::new();
+        let mut swapped = 0;
+        let former = self.held.iter_mut();
+        for (place, held) in former.filter(|(_, held)| held.copy == Copy::Former) {
+            let program = &self.programs[program_of(place.role, place.hook)];
+            match sys::update_link(held.link.as_fd(), program.as_fd()) {
+                Ok(()) => {
+                    held.copy = Copy::First;
+                    swapped += 1;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => gone.push(*place),
+                Err(source) => return Err(failed("update", *place, source)),
+            }
+        }
+        for place in gone {
+            self.remove(place)?;
+        }
+        Ok(swapped)
+    }
+
     /// Interfaces that have both links of a role.
     pub fn complete(&self) -> BTreeSet<(u32, Role)> {
-        let has = |ifindex, role, hook| {
-            self.held.contains_key(&Place {
-                ifindex,
-                role,
-                hook,
-            })
-        };
-        self.held
-            .keys()
-            .map(|place| (place.ifindex, place.role))
-            .filter(|(ifindex, role)| HOOKS.iter().all(|hook| has(*ifindex, *role, *hook)))
+        self.touched()
+            .into_iter()
+            .filter(|(ifindex, role)| self.is_complete(*ifindex, *role))
             .collect()
+    }
+
+    fn is_complete(&self, ifindex: u32, role: Role) -> bool {
+        let places = Place::both(ifindex, role);
+        places.iter().all(|place| self.held.contains_key(place))
     }
 
     /// Interfaces that have any link.
@@ -165,32 +242,88 @@ impl LinkSet {
             .collect()
     }
 
-    /// Attaches both programs to an interface, first in their hooks. Attached already is no error.
+    /// Puts the hooks of an interface that have no link yet among those that [`LinkSet::attach_next`] takes.
+    pub fn plan(&mut self, ifindex: u32, role: Role) {
+        let missing = Place::both(ifindex, role)
+            .into_iter()
+            .filter(|place| !self.held.contains_key(place));
+        self.queue.extend(missing);
+    }
+
+    /// Attaches one of the planned programs, first in its hook: the senders' side of all interfaces before the receivers'
+    /// side of any. None when there is nothing left to do.
+    pub fn attach_next(&mut self) -> Option<Attached<LoadError>> {
+        if self.expedited.is_none() {
+            self.expedited = self.switch.begin(self.queue.len());
+        }
+        let Some(place) = self.queue.pop_first() else {
+            self.expedited = None;
+            return None;
+        };
+        let (ifindex, role) = (place.ifindex, place.role);
+        let progress = self.attach(place, Copy::First).map(|()| {
+            if self.is_complete(ifindex, role) {
+                Progress::Both
+            } else {
+                Progress::One
+            }
+        });
+        if progress.is_err() {
+            // One error for an interface is enough; the next pass tries both again.
+            self.queue
+                .retain(|other| (other.ifindex, other.role) != (ifindex, role));
+        }
+        Some(Attached { ifindex, progress })
+    }
+
+    /// Attaches first in the hook, whatever was there: the link that is replaced is detached only afterwards.
     ///
     /// # Errors
-    /// ENODEV when the interface is gone: the caller will hear of that by netlink.
-    pub fn attach(&mut self, ifindex: u32, role: Role) -> Result<(), LoadError> {
-        for hook in HOOKS {
-            let place = Place {
-                ifindex,
-                role,
-                hook,
-            };
-            if self.held.contains_key(&place) {
-                continue;
-            }
-            let program = &self.programs[program_of(role, hook)];
-            let link = sys::attach_first(program.as_fd(), ifindex, hook)
-                .map_err(|source| failed("attach", place, source))?;
-            let path = self.pins.join(place.name());
-            sys::pin(link.as_fd(), &path).map_err(|source| LoadError::Pins {
-                action: "pin",
-                path,
-                source,
-            })?;
-            self.held.insert(place, link);
+    /// ENODEV when the interface is gone: the caller hears of that by netlink.
+    pub(super) fn attach(&mut self, place: Place, copy: Copy) -> Result<(), LoadError> {
+        let name = program_of(place.role, place.hook);
+        let programs = match copy {
+            Copy::Former | Copy::First => &self.programs,
+            Copy::Second => self.twins.get()?,
+        };
+        let program = programs.get(name).ok_or(LoadError::Missing(name))?;
+        let link = sys::attach_first(program.as_fd(), place.ifindex, place.hook)
+            .map_err(|source| failed("attach", place, source))?;
+        let info =
+            sys::link_info(link.as_fd()).map_err(|source| failed("look at", place, source))?;
+        let held = Held {
+            link,
+            id: info.id,
+            copy,
+        };
+        let former = self.held.insert(place, held);
+        let pinned = self.pin(place);
+        drop(former);
+        pinned
+    }
+
+    /// Pins a link that is held, in the place of whatever is pinned there.
+    pub(super) fn pin(&self, place: Place) -> Result<(), LoadError> {
+        let Some(held) = self.held.get(&place) else {
+            return Ok(());
+        };
+        let path = self.pins.join(place.name());
+        let failed = |source| LoadError::Pins {
+            action: "pin",
+            path: path.clone(),
+            source,
+        };
+        match sys::pin(held.link.as_fd(), &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.map_err(failed),
         }
-        Ok(())
+        // A rename leaves no moment without a pin.
+        let new = format!("{}{NEW}", place.name());
+        self.unpin(&new)?;
+        let new = self.pins.join(new);
+        sys::pin(held.link.as_fd(), &new)
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(failed)
     }
 
     /// Detaches an interface's programs: only for one that dfw no longer manages, or that is gone.
@@ -198,20 +331,21 @@ impl LinkSet {
     /// # Errors
     /// A pin that cannot be removed.
     pub fn detach(&mut self, ifindex: u32, role: Role) -> Result<(), LoadError> {
-        for hook in HOOKS {
-            let place = Place {
-                ifindex,
-                role,
-                hook,
-            };
-            self.unpin(place)?;
-            self.held.remove(&place);
+        for place in Place::both(ifindex, role) {
+            self.queue.remove(&place);
+            self.remove(place)?;
         }
         Ok(())
     }
 
-    fn unpin(&self, place: Place) -> Result<(), LoadError> {
-        let path = self.pins.join(place.name());
+    fn remove(&mut self, place: Place) -> Result<(), LoadError> {
+        self.unpin(&place.name())?;
+        self.held.remove(&place);
+        Ok(())
+    }
+
+    fn unpin(&self, name: &str) -> Result<(), LoadError> {
+        let path = self.pins.join(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LoadError::Pins {
                 action: "remove",
@@ -223,7 +357,25 @@ impl LinkSet {
     }
 }
 
-fn failed(verb: &str, place: Place, source: io::Error) -> LoadError {
+impl Twins {
+    /// Waits for it if it is not there yet.
+    fn get(&mut self) -> Result<&Programs, LoadError> {
+        if let Self::Coming(_) = self
+            && let Self::Coming(thread) = std::mem::replace(self, Self::Here(Programs::new()))
+        {
+            let loaded = thread
+                .join()
+                .unwrap_or(Err(LoadError::Missing("second copy")))?;
+            *self = Self::Here(loaded);
+        }
+        match self {
+            Self::Here(programs) => Ok(programs),
+            Self::Coming(_) => Err(LoadError::Missing("second copy")),
+        }
+    }
+}
+
+pub(super) fn failed(verb: &str, place: Place, source: io::Error) -> LoadError {
     LoadError::Bpf {
         action: format!("{verb} the link {}", place.name()),
         source,
@@ -237,12 +389,7 @@ mod tests {
     #[test]
     fn names_of_pins() {
         for role in ROLES {
-            for hook in HOOKS {
-                let place = Place {
-                    ifindex: 17,
-                    role,
-                    hook,
-                };
+            for place in Place::both(17, role) {
                 assert_eq!(Place::parse(&place.name()), Some(place));
             }
         }
@@ -252,9 +399,27 @@ mod tests {
             "endpoint-x-ingress",
             "endpoint-1-up",
             "endpoint-1-ingress-2",
+            "endpoint-1-ingress-new",
             "host-1-egress",
         ] {
             assert_eq!(Place::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn senders_come_first() {
+        let places = [(7, Role::Bridge), (9, Role::Endpoint), (3, Role::Endpoint)]
+            .map(|(ifindex, role)| Place::both(ifindex, role));
+        let order: BTreeSet<Place> = places.into_iter().flatten().collect();
+        let names: Vec<String> = order.into_iter().map(Place::name).collect();
+        let expected = [
+            "endpoint-3-ingress",
+            "endpoint-9-ingress",
+            "bridge-7-ingress",
+            "endpoint-3-egress",
+            "endpoint-9-egress",
+            "bridge-7-egress",
+        ];
+        assert_eq!(names, expected);
     }
 }

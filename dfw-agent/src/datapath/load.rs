@@ -1,17 +1,21 @@
 //! What the kernel must have, the BPF object, and the pins that outlive the agent.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    programs::{ProgramError, SchedClassifier},
+    programs::{ProgramError, ProgramFd, SchedClassifier},
 };
 use caps::{CapSet, Capability};
 use dfw_common::maps as layout;
 use thiserror::Error;
+
+use super::{sys, tables};
 
 /// The object, built from dfw-ebpf by the build script.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dfw.bpf.o"));
@@ -40,6 +44,8 @@ pub mod program {
     /// Does nothing but return the low bits of jiffies.
     pub const EMPTY: &str = "dfw_empty";
 
+    /// Those that are attached.
+    pub const HOOKED: [&str; 4] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE];
     /// All of them.
     pub const ALL: [&str; 5] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE, EMPTY];
 }
@@ -148,32 +154,68 @@ pub struct Options {
     pub policy_entries: Option<u32>,
     /// Capacity of the flow table and its ring; a power of two.
     pub flows: Option<u32>,
+    /// Version of the layout other than the object's own, for tests of what a change of it does.
+    pub version: Option<u32>,
     /// The programs log each drop, slowly; [`super::Datapath::traces`] has what they write.
     pub traces: bool,
 }
 
-/// Where this version of the maps and its links are pinned.
+/// Where maps and links are pinned: the maps of each layout apart, the links, which outlive a change of it, together.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    version: u32,
 }
 
 impl Pins {
     /// Under the directory that `--bpffs` names.
     pub fn new(bpffs: &Path) -> Self {
-        Self {
-            root: bpffs.join(format!("v{}", layout::ABI_VERSION)),
-        }
+        Self::of_version(bpffs, layout::ABI_VERSION)
+    }
+
+    /// Of another version of the layout.
+    pub fn of_version(bpffs: &Path, version: u32) -> Self {
+        let root = bpffs.to_owned();
+        Self { root, version }
     }
 
     /// Directory of the maps.
     pub fn maps(&self) -> PathBuf {
-        self.root.join("maps")
+        self.own().join("maps")
     }
 
     /// Directory of the links.
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
+    }
+
+    fn own(&self) -> PathBuf {
+        self.root.join(format!("v{}", self.version))
+    }
+
+    /// Directories of every version.
+    ///
+    /// # Errors
+    /// The root cannot be read; that it is not there is no error.
+    pub fn versions(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        paths
+            .filter(|path| path.as_ref().map_or(true, |path| is_version(path)))
+            .collect()
+    }
+
+    /// Directories of the other versions.
+    ///
+    /// # Errors
+    /// As [`Pins::versions`].
+    pub fn others(&self) -> io::Result<Vec<PathBuf>> {
+        let mut versions = self.versions()?;
+        versions.retain(|path| *path != self.own());
+        Ok(versions)
     }
 
     fn create(&self) -> Result<(), LoadError> {
@@ -186,6 +228,12 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix('v'))
+        .is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Checks kernel, capabilities and the pin directory before anything is touched.
@@ -247,7 +295,7 @@ pub fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
             path: bpffs.to_owned(),
         });
     };
-    let statfs = super::sys::file_system(there).map_err(|source| LoadError::Pins {
+    let statfs = sys::file_system(there).map_err(|source| LoadError::Pins {
         action: "look at",
         path: there.to_owned(),
         source,
@@ -266,7 +314,17 @@ pub fn check_bpffs(bpffs: &Path) -> Result<(), LoadError> {
 /// # Errors
 /// What the kernel refuses.
 pub fn load(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
+    let is_new = !pins.own().exists();
     pins.create()?;
+    let loaded = load_into(pins, options);
+    if loaded.is_err() && is_new {
+        // Maps that no program will ever use. What cannot be removed is removed by the next agent, or by uninstalling.
+        let _: Result<_, _> = super::uninstall::remove_version(&pins.own());
+    }
+    loaded
+}
+
+fn load_into(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
     let directory = pins.maps();
     let mut loader = EbpfLoader::new();
     for name in layout::PINNED {
@@ -293,6 +351,65 @@ pub fn load(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
             .map_err(|source| LoadError::Program { name, source })?;
     }
     Ok(object)
+}
+
+/// The programs for hooks, by name.
+pub type Programs = BTreeMap<&'static str, OwnedFd>;
+
+/// Those of a loaded object.
+///
+/// # Errors
+/// [`LoadError::Missing`] when it has none of such a name; no descriptors are left.
+pub fn programs(object: &mut Ebpf) -> Result<Programs, LoadError> {
+    let mut programs = Programs::new();
+    for name in program::HOOKED {
+        let fd: &ProgramFd = classifier(object, name)?
+            .fd()
+            .map_err(|source| LoadError::Program { name, source })?;
+        let fd = fd.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|source| LoadError::Bpf {
+            action: format!("hold the program {name}"),
+            source,
+        })?;
+        programs.insert(name, fd);
+    }
+    Ok(programs)
+}
+
+/// The same programs once more, on the same maps: the kernel takes no program twice into one hook (EEXIST, bpf_mprog_attach
+/// in kernel/bpf/mprog.c), and to go first again without a gap is to be in it twice for a moment.
+///
+/// # Errors
+/// What the kernel refuses; that the pinned maps are not those of the first load.
+pub fn twins(
+    pins: &Pins,
+    options: Options,
+    maps: &[(&'static str, u32)],
+) -> Result<Programs, LoadError> {
+    let mut object = load_into(pins, options)?;
+    for (name, id) in maps {
+        if map_id(&object, name)? != *id {
+            return Err(LoadError::ReadBack { name });
+        }
+    }
+    programs(&mut object)
+}
+
+/// Names and numbers of the pinned maps of a loaded object.
+///
+/// # Errors
+/// A map that cannot be asked.
+pub fn map_ids(object: &Ebpf) -> Result<Vec<(&'static str, u32)>, LoadError> {
+    let ids = layout::PINNED.into_iter();
+    ids.map(|name| Ok((name, map_id(object, name)?))).collect()
+}
+
+fn map_id(object: &Ebpf, name: &'static str) -> Result<u32, LoadError> {
+    let map = tables::descriptor(object, name)?;
+    sys::map_id(map.as_fd()).map_err(|source| LoadError::Bpf {
+        action: format!("look at the map {name}"),
+        source,
+    })
 }
 
 /// A program of the object.

@@ -88,8 +88,26 @@ impl<S: Store<K, V>, K: Copy + Ord, V: Copy + PartialEq> Mirror<S, K, V> {
 
     /// Reads everything from the kernel.
     pub(super) fn reread(&mut self) -> Result<(), LoadError> {
-        self.held = self.store.all().map_err(self.failed())?;
+        self.held = self.store.all().map_err(failed(self.name))?;
         Ok(())
+    }
+
+    /// Puts back what somebody else changed: only what was written here belongs there. How many entries.
+    pub(super) fn repair(&mut self) -> Result<usize, LoadError> {
+        let found = self.store.all().map_err(failed(self.name))?;
+        let mut repaired = 0;
+        // First what should not be there: it may be what opens something.
+        for key in found.keys().filter(|key| !self.held.contains_key(key)) {
+            remove(&mut self.store, key).map_err(failed(self.name))?;
+            repaired += 1;
+        }
+        for (key, value) in &self.held {
+            if found.get(key) != Some(value) {
+                self.store.put(key, value).map_err(failed(self.name))?;
+                repaired += 1;
+            }
+        }
+        Ok(repaired)
     }
 
     /// Whether what is desired fits in beside what goes only afterwards.
@@ -112,8 +130,8 @@ impl<S: Store<K, V>, K: Copy + Ord, V: Copy + PartialEq> Mirror<S, K, V> {
             if self.held.get(key) == Some(value) {
                 continue;
             }
-            self.store.put(key, value).map_err(self.failed())?;
-            if self.store.get(key).map_err(self.failed())? != *value {
+            self.store.put(key, value).map_err(failed(self.name))?;
+            if self.store.get(key).map_err(failed(self.name))? != *value {
                 return Err(LoadError::ReadBack { name: self.name });
             }
             self.held.insert(*key, *value);
@@ -126,13 +144,7 @@ impl<S: Store<K, V>, K: Copy + Ord, V: Copy + PartialEq> Mirror<S, K, V> {
     pub(super) fn prune(&mut self, desired: &BTreeMap<K, V>) -> Result<usize, LoadError> {
         let surplus = self.surplus(desired);
         for key in &surplus {
-            match self.store.delete(key) {
-                // Gone already: the work is done.
-                Err(MapError::KeyNotFound) => {}
-                Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
-                other => other.map_err(self.failed())?,
-            }
+            remove(&mut self.store, key).map_err(failed(self.name))?;
             self.held.remove(key);
         }
         Ok(surplus.len())
@@ -144,9 +156,21 @@ impl<S: Store<K, V>, K: Copy + Ord, V: Copy + PartialEq> Mirror<S, K, V> {
             .copied()
             .collect()
     }
+}
 
-    fn failed(&self) -> impl Fn(MapError) -> LoadError + use<S, K, V> {
-        let name = self.name;
-        move |source| LoadError::Map { name, source }
+fn failed(name: &'static str) -> impl Fn(MapError) -> LoadError {
+    move |source| LoadError::Map { name, source }
+}
+
+/// What is gone already needs no more work.
+fn remove<K, V>(store: &mut impl Store<K, V>, key: &K) -> Result<(), MapError> {
+    match store.delete(key) {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        other => other,
     }
 }

@@ -1,5 +1,6 @@
 //! The kernel's side: the only room with aya.
 
+pub mod expedite;
 pub mod fence;
 pub mod figures;
 pub mod links;
@@ -9,9 +10,15 @@ pub mod rings;
 pub mod sys;
 pub mod tables;
 mod uninstall;
+mod watch;
 
 use std::{
-    collections::BTreeSet, io, os::fd::AsRawFd, path::Path, sync::Arc, thread::sleep,
+    collections::BTreeSet,
+    io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{sleep, spawn},
     time::Duration,
 };
 
@@ -26,15 +33,18 @@ use tokio::io::unix::AsyncFd;
 
 pub use self::uninstall::{UninstallReport, uninstall};
 use self::{
+    expedite::Switch,
     figures::Figures,
-    links::LinkSet,
+    links::{LinkSet, Twins},
     load::{LoadError, Options, Pins, classifier, program},
     tables::{Tables, take},
+    uninstall::remove_version,
+    watch::MapPins,
 };
 use crate::{
     model::Role,
     policy::{Compiled, Held},
-    reconcile::{self, Applied},
+    reconcile::{self, Applied, Attached, Tampering},
 };
 
 /// The event buffer.
@@ -47,6 +57,12 @@ const ADOPTION: Duration = Duration::from_secs(60);
 /// Events a second and processor.
 const EVENT_RATE: u32 = 2_000;
 
+/// Where an agent with this command socket writes down that it has set a switch of the host: beside the socket, because
+/// a BPF file system holds no files.
+pub fn marker(socket: &Path) -> PathBuf {
+    socket.with_extension("rcu-expedited")
+}
+
 /// The loaded programs, their links and their tables.
 pub struct Datapath {
     // Keeps the programs loaded.
@@ -54,28 +70,42 @@ pub struct Datapath {
     links: LinkSet,
     tables: Tables,
     figures: Arc<Figures>,
+    map_pins: MapPins,
+    /// Maps of other versions, while links may still be using them.
+    others: Vec<PathBuf>,
+    looks_at_pins: bool,
     /// No earlier agent has attached anything.
     is_first: bool,
 }
 
 impl Datapath {
-    /// Loads the programs and takes over what an earlier agent has left: maps with their contents, links with the new
-    /// programs. Nothing is detached.
+    /// Loads the programs and takes over what an earlier agent has left: maps with their contents, and links, whose programs
+    /// stay until [`reconcile::Datapath::take_over`]. Nothing is detached. `marker` is that of [`marker`].
     ///
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
-    pub fn open(bpffs: &Path, options: Options) -> Result<Self, LoadError> {
+    pub fn open(bpffs: &Path, marker: PathBuf, options: Options) -> Result<Self, LoadError> {
         load::preflight(bpffs)?;
-        let pins = Pins::new(bpffs);
+        let pins = Pins::of_version(bpffs, options.version.unwrap_or(layout::ABI_VERSION));
         let mut object = load::load(&pins, options)?;
-        let hz = measure_hz(classifier(&mut object, program::EMPTY)?)?;
+        let map_pins = MapPins::open(&object, pins.maps())?;
+        let programs = load::programs(&mut object)?;
+        let twins = {
+            let (pins, ids) = (pins.clone(), load::map_ids(&object)?);
+            Twins::Coming(spawn(move || load::twins(&pins, options, &ids)))
+        };
         let capacities = (
             tables::capacity_of(&object, layout::POLICY)?,
             tables::capacity_of(&object, layout::FLOWS)?,
         );
         let mut tables = Tables::open(&mut object, pinned_counters(&pins)?)?;
-        // Set by the first agent that came as far as attaching.
-        let is_first = tables.settings().adopt_until == 0;
+        // Maps of this version know of a first agent when it came as far as attaching.
+        let is_known = tables.settings().adopt_until != 0;
+        let hz = match tables.settings().hz {
+            0 => measure_hz(classifier(&mut object, program::EMPTY)?)?,
+            // Pinned maps are of this boot, so it is still true.
+            known => known,
+        };
         tables.set(|settings| {
             settings.hz = hz;
             settings.event_rate = EVENT_RATE;
@@ -86,12 +116,21 @@ impl Datapath {
             tables.occupancy(),
             capacities,
         )?);
-        let links = LinkSet::open(&mut object, &pins)?;
+        let links = LinkSet::open(&pins, programs, twins, Switch::new(marker))?;
+        let others = pins.others().map_err(|source| LoadError::Pins {
+            action: "list the versions under",
+            path: bpffs.to_owned(),
+            source,
+        })?;
+        let is_first = !is_known && links.touched().is_empty() && others.is_empty();
         Ok(Self {
             object,
             links,
             tables,
             figures,
+            map_pins,
+            others,
+            looks_at_pins: false,
             is_first,
         })
     }
@@ -169,8 +208,28 @@ impl reconcile::Datapath for Datapath {
         self.links.touched()
     }
 
-    fn attach(&mut self, ifindex: u32, role: Role) -> Result<(), LoadError> {
-        self.links.attach(ifindex, role)
+    fn plan(&mut self, ifindex: u32, role: Role) {
+        self.links.plan(ifindex, role);
+    }
+
+    fn attach_next(&mut self) -> Option<Attached<LoadError>> {
+        self.links.attach_next()
+    }
+
+    fn take_over(&mut self) -> Result<(), LoadError> {
+        self.links.swap()?;
+        for directory in std::mem::take(&mut self.others) {
+            tracing::warn!(
+                from = %directory.display(),
+                "another map layout is in force: connections that are open are not carried over, they have to be opened again"
+            );
+            remove_version(&directory).map_err(|source| LoadError::Pins {
+                action: "remove the maps under",
+                path: directory,
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     fn detach(&mut self, ifindex: u32, role: Role) -> Result<(), LoadError> {
@@ -185,8 +244,21 @@ impl reconcile::Datapath for Datapath {
         self.tables.apply(compiled, enforcing)
     }
 
-    fn reread(&mut self) -> Result<(), LoadError> {
-        self.tables.reread()
+    fn repair(&mut self, thorough: bool) -> Vec<Tampering<LoadError>> {
+        let mut found = self.links.repair();
+        // Nothing gets through for want of a pin, so these may wait for the other round.
+        self.looks_at_pins = !self.looks_at_pins;
+        if self.looks_at_pins {
+            self.links.repair_pins(&mut found);
+            self.map_pins.repair(&mut found);
+        }
+        let maps = self.tables.repair(thorough);
+        found.extend(maps.into_iter().map(|(name, entries)| Tampering {
+            ifindex: None,
+            what: format!("entries of the map {name} were changed; they are as they were"),
+            repaired: entries.map(drop),
+        }));
+        found
     }
 }
 

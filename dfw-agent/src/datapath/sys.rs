@@ -1,5 +1,5 @@
-//! The few bpf(2) commands that aya has no call for: TCX links by ifindex, their update by file descriptor, and the
-//! query of a hook without CAP_SYS_ADMIN.
+//! The few bpf(2) commands that aya has no call for: TCX links by ifindex, their update by file descriptor, the query of a
+//! hook without CAP_SYS_ADMIN, and arrays read as a whole.
 
 use std::{
     ffi::CString,
@@ -11,7 +11,8 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd};
+use aya::Pod;
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
 
 /// Which of the two TCX hooks of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +92,16 @@ pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
+/// Detaches a link, whoever else holds it. Returns when no packet meets its program any more.
+///
+/// # Errors
+/// What bpf(2) says for BPF_LINK_DETACH.
+pub fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = link.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
 /// Pins an object under a bpffs.
 ///
 /// # Errors
@@ -114,17 +125,119 @@ pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
 }
 
-/// How many programs a TCX hook of an interface has.
+/// A TCX link as the kernel describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Its number, never used twice.
+    pub id: u32,
+    /// Its interface; 0 when it is detached: by force, or because the interface is gone.
+    pub ifindex: u32,
+    attach_type: u32,
+}
+
+impl LinkInfo {
+    /// Whether it is on this hook of this interface.
+    pub fn is_on(&self, ifindex: u32, hook: TcxHook) -> bool {
+        self.ifindex == ifindex && self.attach_type == hook.attach_type() as u32
+    }
+}
+
+/// The number of a map.
+///
+/// # Errors
+/// What bpf(2) says for BPF_OBJ_GET_INFO_BY_FD.
+pub fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: plain integers.
+    let mut info: bpf_map_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed();
+    attr.info.bpf_fd = map.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_map_info>() as u32;
+    attr.info.info = std::ptr::from_mut(&mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.id)
+}
+
+/// What a link is.
+///
+/// # Errors
+/// What bpf(2) says for BPF_OBJ_GET_INFO_BY_FD.
+pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    // SAFETY: plain integers and unions of them.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed();
+    attr.info.bpf_fd = link.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    attr.info.info = std::ptr::from_mut(&mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: every arm of the union is plain integers; that of another kind of link reads as a wrong place.
+    let tcx = unsafe { info.__bindgen_anon_1.tcx };
+    Ok(LinkInfo {
+        id: info.id,
+        ifindex: tcx.ifindex,
+        attach_type: tcx.attach_type,
+    })
+}
+
+/// Who comes first in a TCX hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookState {
+    /// The link of the first program; 0 when it has none, or when there is no program.
+    pub first_link: u32,
+    /// Raised by each change of the hook's programs.
+    pub revision: u64,
+}
+
+/// Asks a TCX hook for its first program. Unlike other queries this needs CAP_NET_ADMIN only.
 ///
 /// # Errors
 /// EINVAL on a kernel without TCX; ENODEV when the interface is gone.
-pub fn programs_on(ifindex: u32, hook: TcxHook) -> io::Result<u32> {
+pub fn query(ifindex: u32, hook: TcxHook) -> io::Result<HookState> {
+    let (mut program, mut first_link) = (0_u32, 0_u32);
     let mut attr = zeroed();
     attr.query.__bindgen_anon_1.target_ifindex = ifindex;
     attr.query.attach_type = hook.attach_type() as u32;
-    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    attr.query.prog_ids = std::ptr::from_mut(&mut program) as u64;
+    attr.query.link_ids = std::ptr::from_mut(&mut first_link) as u64;
+    attr.query.__bindgen_anon_2.count = 1;
+    match bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
+        // There are more than the first, which it has told (bpf_mprog_query in kernel/bpf/mprog.c).
+        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {}
+        other => drop(other?),
+    }
     // SAFETY: the kernel has filled the query arm.
-    Ok(unsafe { attr.query.__bindgen_anon_2.count })
+    let revision = unsafe { attr.query.revision };
+    Ok(HookState {
+        first_link,
+        revision,
+    })
+}
+
+/// Every element of an array map, in order.
+///
+/// # Errors
+/// What bpf(2) says for BPF_MAP_LOOKUP_BATCH; InvalidData when there are fewer than `length`.
+pub fn read_array<V: Pod + Default>(map: BorrowedFd<'_>, length: u32) -> io::Result<Vec<V>> {
+    let mut keys = vec![0_u32; length as usize];
+    let mut values = vec![V::default(); length as usize];
+    let mut position = 0_u32;
+    let mut attr = zeroed();
+    attr.batch.out_batch = std::ptr::from_mut(&mut position) as u64;
+    attr.batch.keys = keys.as_mut_ptr() as u64;
+    attr.batch.values = values.as_mut_ptr() as u64;
+    attr.batch.count = length;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // The end of the map was reached.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        other => drop(other?),
+    }
+    // SAFETY: the kernel has filled the batch arm.
+    let read = unsafe { attr.batch.count };
+    if read == length {
+        Ok(values)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
 /// The magic number of the file system that a path is on.

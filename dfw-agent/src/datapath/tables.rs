@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -21,6 +22,7 @@ use super::{
     load::LoadError,
     mirror::Mirror,
     rings::{Part, Rings},
+    sys,
 };
 use crate::{
     policy::{Compiled, CompiledEndpoint, Held, Mode},
@@ -44,6 +46,8 @@ pub struct Occupancy {
 pub struct Tables {
     settings_map: Array<MapData, Settings>,
     endpoints_map: Array<MapData, Endpoint>,
+    /// The same map, to be read as a whole.
+    endpoints_fd: OwnedFd,
     counters_map: PerCpuArray<MapData, u64>,
     settings: Settings,
     /// By slot.
@@ -77,7 +81,9 @@ impl Tables {
     pub fn open(object: &mut Ebpf, counters: PerCpuArray<MapData, u64>) -> Result<Self, LoadError> {
         let policy_capacity = capacity_of(object, layout::POLICY)? as usize;
         let rings = Rings::new(capacity_of(object, layout::FLOW_RING)? as u32);
+        let endpoints_fd = descriptor(object, layout::ENDPOINTS)?;
         let mut tables = Self {
+            endpoints_fd,
             settings_map: take(object, layout::SETTINGS)?,
             endpoints_map: take(object, layout::ENDPOINTS)?,
             counters_map: counters,
@@ -101,33 +107,16 @@ impl Tables {
             rings,
             occupancy: Arc::default(),
         };
-        tables.reread()?;
+        tables.read()?;
         Ok(tables)
     }
 
-    /// Reads everything from the kernel again. What was changed there behind our back differs from what is desired and
-    /// is put right by the next [`Tables::apply`].
-    ///
-    /// # Errors
-    /// A map that cannot be read.
-    pub fn reread(&mut self) -> Result<(), LoadError> {
-        self.settings = self
-            .settings_map
-            .get(&0, 0)
-            .map_err(failed(layout::SETTINGS))?;
+    fn read(&mut self) -> Result<(), LoadError> {
+        self.settings = self.settings_in_kernel()?;
         self.addresses.reread()?;
         self.policy.reread()?;
         self.prefixes.reread()?;
-        self.endpoints.clear();
-        let owned: Vec<u32> = self.rings.owners().collect();
-        for owner in owned {
-            self.rings.release(owner);
-        }
-        for slot in 0..layout::ENDPOINT_SLOTS {
-            let endpoint = self
-                .endpoints_map
-                .get(&slot, 0)
-                .map_err(failed(layout::ENDPOINTS))?;
+        for (slot, endpoint) in (0..).zip(self.endpoints_in_kernel()?) {
             if endpoint.ifindex == 0 {
                 continue;
             }
@@ -144,6 +133,66 @@ impl Tables {
         }
         self.publish();
         Ok(())
+    }
+
+    fn settings_in_kernel(&self) -> Result<Settings, LoadError> {
+        self.settings_map
+            .get(&0, 0)
+            .map_err(failed(layout::SETTINGS))
+    }
+
+    fn endpoints_in_kernel(&self) -> Result<Vec<Endpoint>, LoadError> {
+        sys::read_array(self.endpoints_fd.as_fd(), layout::ENDPOINT_SLOTS).map_err(|source| {
+            LoadError::Bpf {
+                action: format!("read the map {}", layout::ENDPOINTS),
+                source,
+            }
+        })
+    }
+
+    /// Puts back what others changed: settings and port table, and when `thorough` everything. For each map the number of
+    /// entries that were not as they should be.
+    pub fn repair(&mut self, thorough: bool) -> Vec<(&'static str, Result<usize, LoadError>)> {
+        let mut maps = vec![
+            (layout::SETTINGS, self.repair_settings()),
+            (layout::ENDPOINTS, self.repair_endpoints()),
+        ];
+        if thorough {
+            maps.push((layout::ADDRESSES, self.addresses.repair()));
+            maps.push((layout::PREFIXES, self.prefixes.repair()));
+            maps.push((layout::POLICY, self.policy.repair()));
+        }
+        maps.retain(|(_, result)| !matches!(result, Ok(0)));
+        if !maps.is_empty() {
+            // Flows that were judged by what was there meanwhile are judged again.
+            let again = self.set(|settings| settings.epoch = settings.epoch.wrapping_add(1));
+            maps.extend(again.err().map(|error| (layout::SETTINGS, Err(error))));
+        }
+        maps
+    }
+
+    fn repair_settings(&mut self) -> Result<usize, LoadError> {
+        if self.settings_in_kernel()? == self.settings {
+            return Ok(0);
+        }
+        self.settings_map
+            .set(0, self.settings, 0)
+            .map_err(failed(layout::SETTINGS))?;
+        Ok(1)
+    }
+
+    fn repair_endpoints(&mut self) -> Result<usize, LoadError> {
+        let mut repaired = 0;
+        for (slot, found) in (0..).zip(self.endpoints_in_kernel()?) {
+            let endpoint = match self.endpoints.get(&slot) {
+                Some(held) if *held != found => *held,
+                None if found.ifindex != 0 => Endpoint::default(),
+                Some(_) | None => continue,
+            };
+            self.put_endpoint(slot, endpoint)?;
+            repaired += 1;
+        }
+        Ok(repaired)
     }
 
     /// The settings in force.
@@ -404,6 +453,30 @@ fn value(ifindex: u32, spec: &CompiledEndpoint, part: Part) -> Endpoint {
         ring_mask: part.size - 1,
         mac: spec.mac,
     }
+}
+
+/// A descriptor of a map that is pinned, to be had before the map is taken out of the object.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "aya has some thirty kinds of maps and gets more"
+)]
+pub(super) fn descriptor(object: &Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+    let map = object.map(name).ok_or(LoadError::Missing(name))?;
+    let data = match map {
+        aya::maps::Map::Array(data)
+        | aya::maps::Map::HashMap(data)
+        | aya::maps::Map::LpmTrie(data)
+        | aya::maps::Map::PerCpuArray(data)
+        | aya::maps::Map::RingBuf(data) => data,
+        _ => return Err(LoadError::Missing(name)),
+    };
+    data.fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| LoadError::Bpf {
+            action: format!("hold the map {name}"),
+            source,
+        })
 }
 
 /// Entries that a hash or array of the object has room for.

@@ -2,8 +2,11 @@
 
 use std::{
     fs, io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
+
+use super::{expedite::Switch, load::Pins, sys};
 
 /// What [`uninstall`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,23 +18,27 @@ pub struct UninstallReport {
 }
 
 /// Removes every link and map that is pinned under `bpffs`, of every version, and the directory. Links first: a program
-/// must not outlive its policy. Goes on after an error; nothing there is not an error.
+/// must not outlive its policy. Goes on after an error; nothing there is not an error. `marker` is that of
+/// [`super::marker`]: what a killed agent has left is put back.
 ///
 /// # Errors
 /// The first of what could not be removed, with its path.
-pub fn uninstall(bpffs: &Path) -> Result<UninstallReport, io::Error> {
+pub fn uninstall(bpffs: &Path, marker: PathBuf) -> Result<UninstallReport, io::Error> {
     let mut report = UninstallReport::default();
     let mut first = None;
-    for version in list(bpffs, &mut first)
-        .iter()
-        .filter(|path| is_version(path))
-    {
-        let (links, maps) = (version.join("links"), version.join("maps"));
-        report.links += empty(&links, &mut first);
-        report.maps += empty(&maps, &mut first);
-        for directory in [&links, &maps, version] {
-            note(fs::remove_dir(directory), directory, &mut first);
+    let pins = Pins::new(bpffs);
+    detach(&pins.links(), &mut Switch::new(marker), &mut first);
+    report.links = remove(&pins.links(), &mut first);
+    match pins.versions() {
+        Ok(versions) => {
+            for version in versions {
+                match remove_version(&version) {
+                    Ok(maps) => report.maps += maps,
+                    Err(error) => first = first.or(Some(error)),
+                }
+            }
         }
+        Err(error) => drop(note(Err(error), bpffs, &mut first)),
     }
     if bpffs.exists() && list(bpffs, &mut first).is_empty() {
         note(fs::remove_dir(bpffs), bpffs, &mut first);
@@ -39,10 +46,33 @@ pub fn uninstall(bpffs: &Path) -> Result<UninstallReport, io::Error> {
     first.map_or(Ok(report), Err)
 }
 
-fn is_version(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.and_then(|name| name.strip_prefix('v'))
-        .is_some_and(|number| number.parse::<u32>().is_ok())
+/// Detaches every link, so that nothing is enforced any more when this returns: a link whose last pin goes is detached by
+/// the kernel later, thousands of them many seconds later.
+fn detach(links: &Path, switch: &mut Switch, first: &mut Option<io::Error>) {
+    let paths = list(links, first);
+    let _expedited = switch.begin(paths.len());
+    for path in paths {
+        let detached = sys::open_pinned(&path).and_then(|link| sys::detach(link.as_fd()));
+        note(detached, &path, first);
+    }
+}
+
+/// Removes the maps of one version; says how many.
+///
+/// # Errors
+/// The first of what could not be removed, with its path.
+pub(super) fn remove_version(directory: &Path) -> io::Result<usize> {
+    let mut first = None;
+    let maps = remove(&directory.join("maps"), &mut first);
+    note(fs::remove_dir(directory), directory, &mut first);
+    first.map_or(Ok(maps), Err)
+}
+
+/// Empties a directory of pins and removes it.
+fn remove(directory: &Path, first: &mut Option<io::Error>) -> usize {
+    let removed = empty(directory, first);
+    note(fs::remove_dir(directory), directory, first);
+    removed
 }
 
 fn empty(directory: &Path, first: &mut Option<io::Error>) -> usize {

@@ -10,7 +10,8 @@ use std::{
 
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::sleep_until,
+    task::yield_now,
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     exit::{ExitCode, Failure},
     model::View,
     policy::{Compiler, Options, RuleText},
-    reconcile::{Observer, Reconciler},
+    reconcile::{Attached, Observer, Progress, Reconciler},
     source::{
         Source,
         docker::DockerSource,
@@ -29,12 +30,17 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// A pass over everything even when nothing seems to have changed: puts right what was lost or tampered with.
+/// A pass over everything even when nothing seems to have changed, and a look at every map entry.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How often is looked whether others changed programs, pins or the small maps: docs/security.md promises a repair within
+/// a second.
+const WATCH: Duration = Duration::from_millis(250);
 /// Least time between two passes; a burst of events makes one.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often flows that nobody will miss are removed.
 const SWEEP: Duration = Duration::from_secs(300);
+/// So much news is taken in between two steps of closing ports: none of them waits for a link that is never quiet.
+const NEWS_A_STEP: usize = 256;
 /// After a netlink error.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -51,6 +57,8 @@ pub(super) struct Published {
 pub(super) struct Seed {
     pub(super) origin: Origin,
     pub(super) bpffs: PathBuf,
+    /// Where it is written down that a switch of the host must be put back.
+    pub(super) marker: PathBuf,
     pub(super) load: load::Options,
     pub(super) policy: Options,
     pub(super) views: watch::Receiver<Arc<View>>,
@@ -110,7 +118,7 @@ impl Seed {
     }
 
     fn grow(self) -> Result<(Follower, Ready), load::LoadError> {
-        let mut datapath = Datapath::open(&self.bpffs, self.load)?;
+        let mut datapath = Datapath::open(&self.bpffs, self.marker, self.load)?;
         let adopts = datapath.is_first();
         tracing::info!(
             bpffs = %self.bpffs.display(),
@@ -135,7 +143,6 @@ impl Seed {
             metrics,
             published: self.published,
             halt: self.halt,
-            reread: Instant::now(),
         };
         Ok((follower, ready))
     }
@@ -149,8 +156,6 @@ struct Follower {
     metrics: Metrics,
     published: Published,
     halt: Arc<Notify>,
-    /// When the kernel's maps were last read in full.
-    reread: Instant,
 }
 
 impl Follower {
@@ -158,6 +163,9 @@ impl Follower {
         let mut due: Option<Instant> = None;
         let mut last = Instant::now();
         let mut swept = Instant::now();
+        let mut watch = interval(WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reread = Instant::now();
         loop {
             let wait = async {
                 match due {
@@ -169,26 +177,28 @@ impl Follower {
             tokio::select! {
                 biased;
                 () = self.halt.notified() => return,
-                change = links.changed() => match change {
-                    Ok(LinkChange::Appeared { ifindex, bridge, name }) => {
-                        let seen = Instant::now();
-                        match self.reconciler.appeared(ifindex, bridge, seen) {
-                            Ok(()) => {
-                                let milliseconds = seen.elapsed().as_secs_f64() * 1e3;
-                                tracing::debug!(ifindex, milliseconds, "port closed until it is known");
-                            }
-                            Err(error) => {
-                                tracing::warn!(%error, interface = name, "not attached yet");
-                            }
-                        }
+                // Before the news, of which there may be no end.
+                _ = watch.tick() => {
+                    let now = Instant::now();
+                    let thorough = now.duration_since(reread) >= PERIOD;
+                    if thorough {
+                        reread = now;
+                    }
+                    let mut watcher = self.watcher();
+                    if self.reconciler.watch(thorough, &mut watcher, now) {
                         due = earlier(due, soon);
                     }
-                    Ok(LinkChange::Other | LinkChange::Overrun) => due = earlier(due, soon),
-                    Err(error) => {
+                }
+                change = links.changed() => {
+                    let change = match change {
+                        Ok(change) => self.close(change, &mut links).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = change {
                         self.recover(&mut links, &error).await;
-                        due = earlier(due, soon);
                     }
-                },
+                    due = earlier(due, soon);
+                }
                 () = source.changed() => due = earlier(due, soon),
                 () = wait => {
                     if source.status().synced {
@@ -207,15 +217,60 @@ impl Follower {
         }
     }
 
+    /// Closes ports as they appear. Each step waits for the kernel, so whoever appeared meanwhile is looked for before the
+    /// next one: the sender's side of a newcomer comes before the receiver's side of those that were there first.
+    async fn close(
+        &mut self,
+        change: LinkChange,
+        links: &mut LinkWatcher,
+    ) -> Result<(), LinkError> {
+        self.note(&change);
+        loop {
+            // The task that reads the socket takes its turn.
+            yield_now().await;
+            for _ in 0..NEWS_A_STEP {
+                match links.told() {
+                    Some(change) => self.note(&change?),
+                    None => break,
+                }
+            }
+            let Some(step) = self.reconciler.close_next() else {
+                return Ok(());
+            };
+            self.tell_step(step, links);
+        }
+    }
+
+    fn note(&mut self, change: &LinkChange) {
+        match change {
+            LinkChange::Appeared {
+                ifindex, bridge, ..
+            } => self.reconciler.appeared(*ifindex, *bridge, Instant::now()),
+            LinkChange::Other | LinkChange::Overrun => {}
+        }
+    }
+
+    fn tell_step(&self, step: Attached<load::LoadError>, links: &LinkWatcher) {
+        let ifindex = step.ifindex;
+        match step.progress {
+            Ok(Progress::One) => {}
+            Ok(Progress::Both) => {
+                if let Some(born) = self.reconciler.born(ifindex) {
+                    let milliseconds = born.elapsed().as_secs_f64() * 1e3;
+                    tracing::debug!(ifindex, milliseconds, "port closed until it is known");
+                }
+            }
+            Err(error) => {
+                let link = links.links().links.get(&ifindex);
+                let interface = link.map(|link| link.name.as_str()).unwrap_or_default();
+                tracing::warn!(%error, interface, "not attached yet");
+            }
+        }
+    }
+
     /// One pass. Returns when the next one is due by time alone.
     async fn pass<S: Source>(&mut self, source: &S, links: &mut LinkWatcher) -> Option<Instant> {
         let began = Instant::now();
-        if began.duration_since(self.reread) >= PERIOD {
-            self.reread = began;
-            if let Err(error) = self.reconciler.reread() {
-                tracing::error!(%error, "the kernel's maps cannot be read");
-            }
-        }
         // Before any program is attached: the first packet of an open connection must find the window open.
         if self.adopts {
             self.adopts = false;
@@ -223,9 +278,7 @@ impl Follower {
                 tracing::warn!(%error, "open connections are not taken in");
             }
         }
-        let mut watcher = Watcher {
-            metrics: self.metrics.clone(),
-        };
+        let mut watcher = self.watcher();
         let mut pass = self
             .reconciler
             .pass(source.snapshot(), links.links(), &mut watcher, began);
@@ -311,6 +364,12 @@ impl Follower {
         }
     }
 
+    fn watcher(&self) -> Watcher {
+        Watcher {
+            metrics: self.metrics.clone(),
+        }
+    }
+
     fn sweep(&mut self) {
         match self.reconciler.datapath().sweep() {
             Ok(removed) => tracing::debug!(removed, "swept the flow table"),
@@ -356,5 +415,9 @@ impl Observer for Watcher {
             milliseconds = after.as_secs_f64() * 1e3,
             "policy in force"
         );
+    }
+
+    fn repaired(&mut self) {
+        self.metrics.tamper_repair();
     }
 }

@@ -18,7 +18,10 @@ use tokio::{
 use self::follow::{Published, Ready, Rules, Seed};
 use crate::{
     config::{Config, Unlabelled},
-    datapath::load::{self, LoadError},
+    datapath::{
+        self,
+        load::{self, LoadError},
+    },
     exit::{ExitCode, Failure},
     model::View,
     policy::{Mode, Options},
@@ -30,6 +33,8 @@ use crate::{
 const TEST_POLICY_ENTRIES: &str = "DFW_TEST_POLICY_ENTRIES";
 /// See [`TEST_POLICY_ENTRIES`]; a power of two, at least 1 024.
 const TEST_FLOWS: &str = "DFW_TEST_FLOWS";
+/// For tests too: another version of the map layout.
+const TEST_VERSION: &str = "DFW_TEST_ABI_VERSION";
 
 /// Runs the agent until SIGTERM, SIGINT or `POST /v1/stop`. Enforcement stays in place afterwards.
 ///
@@ -51,6 +56,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let seed = Seed {
         origin: config.origin,
         bpffs: config.bpffs,
+        marker: datapath::marker(&config.socket),
         load: load_options(config.log_level == Level::Trace),
         policy: Options {
             unlabelled: mode(config.unlabelled),
@@ -177,6 +183,7 @@ fn load_options(traces: bool) -> load::Options {
     load::Options {
         policy_entries: read(TEST_POLICY_ENTRIES),
         flows: read(TEST_FLOWS),
+        version: read(TEST_VERSION),
         traces,
     }
 }

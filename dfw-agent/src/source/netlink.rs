@@ -5,7 +5,7 @@ mod request;
 
 use std::{io, time::Instant};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 use tokio::{task::JoinHandle, time::sleep_until};
 
@@ -20,7 +20,13 @@ pub struct LinkWatcher {
     driver: JoinHandle<()>,
     overrun: bool,
     differs: bool,
+    /// How many changes were told since the last look at another end.
+    unlooked: u32,
 }
+
+/// So many changes may be told before a look at another end: one container that makes its link go up and down without
+/// end must not keep the others unknown.
+const NEWS_FIRST: u32 = 256;
 
 /// What [`LinkWatcher::changed`] saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +127,7 @@ impl LinkWatcher {
             driver: tokio::spawn(connection),
             overrun: false,
             differs: false,
+            unlooked: 0,
         };
         watcher.resync().await?;
         Ok(watcher)
@@ -131,7 +138,8 @@ impl LinkWatcher {
         self.cache.links()
     }
 
-    /// Waits until [`links`](Self::links) differs, and says how. Cancel-safe: a call that was dropped loses nothing.
+    /// Waits until [`links`](Self::links) differs, and says how. Cancel-safe: a call that was dropped loses nothing. What the
+    /// kernel has told already comes first: a new port waits for nobody's addresses.
     pub async fn changed(&mut self) -> Result<LinkChange, LinkError> {
         loop {
             if self.overrun {
@@ -139,7 +147,16 @@ impl LinkWatcher {
                 self.overrun = false;
                 return Ok(LinkChange::Overrun);
             }
-            self.look().await?;
+            if self.unlooked < NEWS_FIRST
+                && let Some(told) = self.told()
+            {
+                self.unlooked += 1;
+                return told;
+            }
+            self.unlooked = 0;
+            if self.look_once().await? {
+                continue;
+            }
             if std::mem::take(&mut self.differs) {
                 return Ok(LinkChange::Other);
             }
@@ -148,16 +165,33 @@ impl LinkWatcher {
                 news = self.news.next() => news,
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => continue,
             };
-            match news {
-                Some(News::Message(message)) => {
-                    if let Some(change) = self.cache.apply(&message) {
-                        return Ok(change);
-                    }
-                }
-                Some(News::Overrun) => self.overrun = true,
-                Some(News::Nothing) => {}
-                None => return Err(LinkError::Closed),
+            if let Some(change) = self.take_in(news) {
+                return change;
             }
+        }
+    }
+
+    /// The next change that the kernel has told already, without waiting and without asking it anything.
+    pub fn told(&mut self) -> Option<Result<LinkChange, LinkError>> {
+        while !self.overrun {
+            let news = self.news.next().now_or_never()?;
+            let change = self.take_in(news);
+            if change.is_some() {
+                return change;
+            }
+        }
+        None
+    }
+
+    fn take_in(&mut self, news: Option<News>) -> Option<Result<LinkChange, LinkError>> {
+        match news {
+            Some(News::Message(message)) => self.cache.apply(&message).map(Ok),
+            Some(News::Overrun) => {
+                self.overrun = true;
+                None
+            }
+            Some(News::Nothing) => None,
+            None => Some(Err(LinkError::Closed)),
         }
     }
 
@@ -187,10 +221,17 @@ impl LinkWatcher {
 
     /// Looks at every other end that there is news of, or that is due.
     async fn look(&mut self) -> Result<(), LinkError> {
-        while let Some((ifindex, end)) = self.cache.next_look(Instant::now()) {
-            let sight = self.requests.look(ifindex, end).await?;
-            self.differs |= self.cache.sighted(ifindex, end, sight, Instant::now());
-        }
+        while self.look_once().await? {}
         Ok(())
+    }
+
+    /// Looks at one of them; whether there was one.
+    async fn look_once(&mut self) -> Result<bool, LinkError> {
+        let Some((ifindex, end)) = self.cache.next_look(Instant::now()) else {
+            return Ok(false);
+        };
+        let sight = self.requests.look(ifindex, end).await?;
+        self.differs |= self.cache.sighted(ifindex, end, sight, Instant::now());
+        Ok(true)
     }
 }

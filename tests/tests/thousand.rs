@@ -1,0 +1,296 @@
+//! Many endpoints on one node: how soon all of them are enforced, what that takes, and that all of it is given back.
+//! `DFW_CAMPAIGN=1` makes them a thousand.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use dfw_tests::{
+    Agent, Attempt, Inventory, Listener, Namespace, Protocol, campaign::scale, inventory::entry,
+    process, scratch::Scratch, wait,
+};
+use serde_json::Value;
+
+/// The first two have namespaces of their own and are tried; the others share these.
+const TRIED: usize = 2;
+const SHARED: usize = 8;
+/// Endpoints of one service.
+const SERVICE: usize = 20;
+/// Much more than the aim, which is printed beside the figure: other tests may be running.
+const COLD_START: Duration = Duration::from_secs(60);
+const RESIDENT_KIB: u64 = 64 * 1024;
+
+struct Node {
+    host: Namespace,
+    tried: [Namespace; TRIED],
+    shared: Vec<Namespace>,
+}
+
+fn addresses(number: usize) -> (String, String) {
+    let (high, low) = ((number + 2) / 250, (number + 2) % 250 + 1);
+    (
+        format!("10.80.{high}.{low}"),
+        format!("fd80::{high:x}:{low:x}"),
+    )
+}
+
+impl Node {
+    fn new() -> Self {
+        let namespace = || {
+            let namespace = Namespace::new();
+            namespace.sysctl("ipv6/conf/default/router_solicitations", "0");
+            namespace
+        };
+        let node = Self {
+            host: Namespace::new(),
+            tried: [namespace(), namespace()],
+            shared: (0..SHARED).map(|_| namespace()).collect(),
+        };
+        node.host
+            .run("ip link add br0 type bridge mcast_snooping 0");
+        node.host.run("ip address add 10.80.255.254/16 dev br0");
+        node.host.run("ip address add fd80::ffff/64 dev br0 nodad");
+        node.host.run("ip link set br0 up");
+        node.plug(0..TRIED);
+        node
+    }
+
+    fn namespace(&self, number: usize) -> &Namespace {
+        let shared = || &self.shared[number % SHARED];
+        self.tried.get(number).unwrap_or_else(shared)
+    }
+
+    fn plug(&self, numbers: std::ops::Range<usize>) {
+        let mut outside = String::new();
+        let mut inside: BTreeMap<&str, String> = BTreeMap::new();
+        for number in numbers {
+            let netns = self.namespace(number).name();
+            let (v4, v6) = addresses(number);
+            // A thousand ports that flood each other with their multicast reports say nothing of dfw.
+            let flood = if number < TRIED { "on" } else { "off" };
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                outside,
+                "link add v{number} type veth peer name e{number} netns {netns}\n\
+                 link set v{number} master br0 up\n\
+                 link set v{number} type bridge_slave mcast_flood {flood}"
+            );
+            let _ = writeln!(
+                inside.entry(netns).or_default(),
+                "address add {v4}/16 dev e{number}\n\
+                 address add {v6}/64 dev e{number} nodad\n\
+                 link set e{number} up"
+            );
+        }
+        batch(&self.host, &outside);
+        for namespace in self.tried.iter().chain(&self.shared) {
+            batch(
+                namespace,
+                inside.get(namespace.name()).map_or("", |text| text),
+            );
+        }
+    }
+
+    /// Every endpoint may be reached on tcp/80 by the services next to its own.
+    fn inventory(&self, numbers: std::ops::Range<usize>) -> String {
+        let endpoint = |number: usize| {
+            let service = number / SERVICE;
+            let peers = format!("service:s{service}, service:s{}", service + 1);
+            let (own, interface) = (format!("s{service}"), format!("v{number}"));
+            let (ingress, egress) = (format!("tcp/80 from {peers}"), format!("any to {peers}"));
+            let labels = [
+                ("com.docker.compose.project", "shop"),
+                ("com.docker.compose.service", &own),
+                ("dfw.ingress", &ingress),
+                ("dfw.egress", &egress),
+            ];
+            entry(&format!("shop-{number}"), &interface, "shop", &labels)
+        };
+        numbers.map(endpoint).collect()
+    }
+}
+
+fn batch(namespace: &Namespace, text: &str) {
+    let scratch = Scratch::new();
+    let file = scratch.file("batch", text);
+    process::run(namespace.command("ip").arg("-batch").arg(file));
+}
+
+/// Descriptors of the agent by kind, and pins by directory.
+fn handles(agent: &Agent<'_>) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    let fds = fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("the agent runs");
+    for fd in fds {
+        // Gone again since the listing: not one that stays.
+        let Ok(target) = fs::read_link(fd.expect("it can be read").path()) else {
+            continue;
+        };
+        let target = target.display().to_string();
+        let kind = target
+            .split_once(":[")
+            .map_or(target.as_str(), |(kind, _)| kind);
+        *count.entry(kind.to_owned()).or_default() += 1;
+    }
+    count_pins(agent.bpffs(), &mut count);
+    count
+}
+
+fn count_pins(directory: &Path, count: &mut BTreeMap<String, usize>) {
+    for entry in fs::read_dir(directory).expect("bpffs") {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            count_pins(&path, count);
+        } else {
+            *count.entry(directory.display().to_string()).or_default() += 1;
+        }
+    }
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let figure = line.and_then(|line| line.split_whitespace().next());
+    figure
+        .and_then(|figure| figure.parse().ok())
+        .expect("VmRSS")
+}
+
+/// Whose programs come first in both hooks of every interface.
+fn assert_hooked(node: &Node, endpoints: usize) {
+    node.host.enter(|| {
+        for number in 0..endpoints {
+            for (hook, program) in [
+                (TcAttachType::Ingress, "dfw_from_ep"),
+                (TcAttachType::Egress, "dfw_to_ep"),
+            ] {
+                let (_, programs) = SchedClassifier::query_tcx(&format!("v{number}"), hook)
+                    .unwrap_or_else(|error| panic!("v{number} {hook:?}: {error}"));
+                let first = programs.first().and_then(|info| info.name_as_str());
+                assert_eq!(first, Some(program), "v{number} {hook:?}");
+            }
+        }
+    });
+}
+
+/// The second endpoint offers two ports to the first, of which one is denied.
+fn assert_enforced(node: &Node) {
+    let [client, server] = &node.tried;
+    let _listener = server
+        .enter(|| Listener::start(&[80, 81], &[]))
+        .expect("the ports are free");
+    let (v4, v6) = addresses(1);
+    for address in [v4, v6] {
+        for (port, is_allowed) in [(80, true), (81, false)] {
+            let to = SocketAddr::new(address.parse().expect("an address"), port);
+            let attempt = Attempt {
+                patience: Duration::from_millis(500),
+                ..Attempt::new(Protocol::Tcp, to)
+            };
+            let outcome = client.enter(|| attempt.run()).expect("it is possible");
+            assert_eq!(outcome.is_answered(), is_allowed, "{to}: {outcome}");
+        }
+    }
+}
+
+fn assert_listed(agent: &Agent<'_>, endpoints: usize) {
+    let output = agent.command(&["ls", "-o", "json"]);
+    assert!(output.status.success(), "{}", agent.log());
+    let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let listed = listed.as_array().expect("a list of endpoints");
+    assert_eq!(listed.len(), endpoints);
+    for endpoint in listed {
+        assert_eq!(
+            (&endpoint["state"], &endpoint["mode"]),
+            (&Value::from("ready"), &Value::from("enforce")),
+            "{endpoint}"
+        );
+    }
+}
+
+/// Clock ticks that a process has spent, both in user space and in the kernel.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent runs");
+    let fields = stat.rsplit_once(')').expect("a name in brackets").1;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    [fields[11], fields[12]]
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .iter()
+        .sum()
+}
+
+#[test]
+fn many_endpoints_come_and_go() {
+    let endpoints = scale(100, 1000);
+    let mut node = Node::new();
+    let inventory = Inventory::new();
+    let (few, all) = (node.inventory(0..TRIED), node.inventory(0..endpoints));
+    inventory.overwrite(&few);
+    let mut agent = Agent::start(&node.host, &["--inventory", &inventory.argument()]);
+    agent.expect_ready("the first ones", TRIED);
+    // The second copy of the programs is loaded in the background.
+    let mut before = handles(&agent);
+    wait::expect("the agent is at rest", Duration::from_secs(20), || {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = handles(&agent);
+        (now == std::mem::replace(&mut before, now.clone())).then_some(())
+    });
+    assert!(agent.uninstall().status.success());
+    agent.expect_ended();
+
+    let began = Instant::now();
+    node.plug(TRIED..endpoints);
+    println!(
+        "{endpoints} endpoints plugged in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    inventory.overwrite(&all);
+    let expedited = || fs::read_to_string("/sys/kernel/rcu_expedited").expect("a kernel with RCU");
+    let switch = expedited();
+    let began = Instant::now();
+    agent.start_again();
+    let cold_start = began.elapsed();
+    agent.expect_ready("all of them", endpoints);
+    let resident = resident_kib(agent.pid());
+    println!(
+        "{endpoints} endpoints: cold start to all enforced {:.2} s (aim: 2 s for 1 000), resident {:.1} MiB (aim: 64)",
+        cold_start.as_secs_f64(),
+        resident as f64 / 1024.0
+    );
+    assert_hooked(&node, endpoints);
+    assert_listed(&agent, endpoints);
+    assert_enforced(&node);
+    assert!(cold_start < COLD_START, "{cold_start:?}");
+    assert!(resident <= RESIDENT_KIB, "{resident} KiB");
+    assert_eq!(expedited(), switch, "a switch of the host stays as it was");
+    assert!(!agent.socket().with_extension("rcu-expedited").exists());
+
+    let idle = Duration::from_secs(5);
+    let spent = ticks(agent.pid());
+    std::thread::sleep(idle);
+    let spent = ticks(agent.pid()) - spent;
+    // USER_HZ is 100 on every architecture that dfw runs on.
+    println!(
+        "at rest the agent takes {:.1} % of a CPU",
+        spent as f64 / idle.as_secs_f64()
+    );
+
+    inventory.overwrite(&few);
+    node.shared.clear();
+    // The kernel takes its time to remove namespaces, the more so when other tests do the same.
+    wait::expect("their links are gone", Duration::from_secs(120), || {
+        let links = node.host.run("ip -oneline link show type veth");
+        (links.lines().count() == TRIED).then_some(())
+    });
+    agent.expect_ready("the first ones again", TRIED);
+    let after = wait::until(Duration::from_secs(20), || {
+        Some(handles(&agent)).filter(|after| *after == before)
+    });
+    assert!(after.is_some(), "{before:#?}\n{:#?}", handles(&agent));
+    println!("afterwards: {before:?}");
+}
