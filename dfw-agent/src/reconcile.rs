@@ -101,6 +101,12 @@ pub trait Datapath {
     /// The last good policy is in force then.
     fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, Self::Error>;
 
+    /// Keeps apart all ports of bridges that are not in the set, whoever's they are; none: keeps nobody apart.
+    ///
+    /// # Errors
+    /// What was in force stays so.
+    fn fence(&mut self, known: Option<&BTreeSet<u32>>) -> Result<(), Self::Error>;
+
     /// Looks for what others changed and puts it right: programs, pins and the small maps; when `thorough`, all maps.
     fn repair(&mut self, thorough: bool) -> Vec<Tampering<Self::Error>>;
 }
@@ -144,6 +150,8 @@ pub struct Reconciler<D> {
     /// Policy epoch in force.
     epoch: u32,
     tampering: tampering::Memory,
+    /// Ports that were born while no agent ran, and open until it came.
+    were_open: BTreeSet<u32>,
 }
 
 impl<D: Datapath> Reconciler<D> {
@@ -158,6 +166,7 @@ impl<D: Datapath> Reconciler<D> {
             is_settled: false,
             epoch: 0,
             tampering: tampering::Memory::default(),
+            were_open: BTreeSet::new(),
         }
     }
 
@@ -260,11 +269,17 @@ impl<D: Datapath> Reconciler<D> {
         }
         // Without a policy a node that enforces is closed; any other stays as it was.
         if !self.is_settled && (error.is_none() || enforcing) {
+            if !enforcing {
+                self.were_open = born_unseen(&wanted, &self.datapath.touched());
+            }
             self.attach(&wanted, &mut findings);
             self.is_settled = true;
         }
         if error.is_none() {
             self.detach(&wanted, links, &mut findings);
+        }
+        if self.is_settled {
+            self.fence(&wanted, links, enforcing, &mut findings);
         }
         let due = if error.is_some() {
             let again = now + RETRY;
@@ -281,6 +296,13 @@ impl<D: Datapath> Reconciler<D> {
                 );
             }
         }
+        self.were_open
+            .retain(|ifindex| links.links.contains_key(ifindex));
+        findings.extend(
+            self.were_open
+                .iter()
+                .map(|ifindex| was_open(&name_of(*ifindex, &inventory, links))),
+        );
         findings.extend(
             self.tampering
                 .findings(now, |ifindex| name_of(ifindex, &inventory, links)),
@@ -363,6 +385,30 @@ impl<D: Datapath> Reconciler<D> {
         }
     }
 
+    /// On a node that enforces nobody may talk past the programs: not who is born a moment before its port has them, nor
+    /// who is born while no agent runs. Ports that are to have none (other bridges', foreign ones) are let be.
+    fn fence(
+        &mut self,
+        wanted: &BTreeSet<(u32, Role)>,
+        links: &Links,
+        enforcing: bool,
+        findings: &mut Vec<Finding>,
+    ) {
+        let attached = self.datapath.attached();
+        let is_let_be = |ifindex: u32| {
+            let place = (ifindex, Role::Endpoint);
+            attached.contains(&place) || !wanted.contains(&place)
+        };
+        let ports = links.links.values().filter(|link| link.bridge.is_some());
+        let known: BTreeSet<u32> = ports
+            .map(|link| link.ifindex)
+            .filter(|ifindex| is_let_be(*ifindex))
+            .collect();
+        if let Err(error) = self.datapath.fence(enforcing.then_some(&known)) {
+            findings.push(node_error("no-fence", error.to_string()));
+        }
+    }
+
     /// A port keeps its programs as long as it exists: without an identity it is closed. A bridge keeps them as long as
     /// it is managed.
     fn detach(
@@ -396,6 +442,18 @@ fn wanted(inventory: &Inventory) -> BTreeSet<(u32, Role)> {
         .chain(unclaimed)
         .map(|ifindex| (ifindex, Role::Endpoint))
         .chain(bridges)
+        .collect()
+}
+
+/// Ports that an earlier agent would have closed; none when there was none.
+fn born_unseen(wanted: &BTreeSet<(u32, Role)>, touched: &BTreeSet<(u32, Role)>) -> BTreeSet<u32> {
+    if touched.is_empty() {
+        return BTreeSet::new();
+    }
+    let unseen = wanted.difference(touched);
+    unseen
+        .filter(|(_, role)| *role == Role::Endpoint)
+        .map(|(ifindex, _)| *ifindex)
         .collect()
 }
 
@@ -454,6 +512,12 @@ fn name_of(ifindex: u32, inventory: &Inventory, links: &Links) -> String {
         .map(|endpoint| endpoint.container.display_name())
         .or_else(link)
         .unwrap_or_default()
+}
+
+fn was_open(subject: &str) -> Finding {
+    let what = "its port appeared while no agent ran, and was open until now; \
+                with `--unlabelled enforce` it would have been closed";
+    Finding::new(Level::Warning, "was-open", subject, what.to_owned())
 }
 
 fn no_room(subject: &str) -> Finding {

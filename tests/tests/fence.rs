@@ -52,7 +52,9 @@ fn assert_reach(when: &str, from: &NetNs, to: &Endpoint, reaches: bool) {
         if !reaches {
             attempt.patience = SHORT;
         }
-        let outcome = from.enter(|| attempt.run()).expect("an attempt is possible");
+        let outcome = from
+            .enter(|| attempt.run())
+            .expect("an attempt is possible");
         assert_eq!(outcome.is_answered(), reaches, "{when}: {to} {outcome}");
     }
 }
@@ -131,7 +133,10 @@ fn two_newborns_without_the_agent() {
         let mut inventory = Inventory::new();
         for end in &governed.ends {
             let name = end.veth.trim_start_matches("veth-");
-            let labels = [("dfw.ingress", "any from any"), ("dfw.egress", "any to any")];
+            let labels = [
+                ("dfw.ingress", "any from any"),
+                ("dfw.egress", "any to any"),
+            ];
             inventory.set(name, end, "lab", &labels);
         }
         inventory.write();
@@ -144,11 +149,24 @@ fn two_newborns_without_the_agent() {
         governed.assert_reach(mode, 0, 1, true);
 
         agent.start_again();
+        agent.expect_status("what was open is told, and nothing else", |status| {
+            let findings = status["findings"].as_array().map(Vec::as_slice);
+            let open = findings
+                .unwrap_or_default()
+                .iter()
+                .filter(|finding| finding["code"] == "was-open");
+            open.count() == if is_open { 2 } else { 0 }
+        });
         for (number, name) in ["one", "two"].iter().enumerate() {
-            inventory.set(name, &born.ends[number], "lab", &[
-                ("dfw.ingress", "any from any"),
-                ("dfw.egress", "any to any"),
-            ]);
+            inventory.set(
+                name,
+                &born.ends[number],
+                "lab",
+                &[
+                    ("dfw.ingress", "any from any"),
+                    ("dfw.egress", "any to any"),
+                ],
+            );
         }
         inventory.write();
         agent.expect_ready("four", 4);

@@ -45,33 +45,43 @@ pub struct Look {
 /// The table as it should be.
 #[derive(Debug, Default)]
 pub struct Fence {
-    /// Ports that the rule lets be; none: no table.
-    known: Option<BTreeSet<u32>>,
+    state: State,
     counted: Dropped,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Whatever an earlier agent has left.
+    #[default]
+    Former,
+    /// There is none.
+    Absent,
+    /// It lets these ports be.
+    Around(BTreeSet<u32>),
+}
+
 impl Fence {
-    /// Makes the kernel hold a fence around these ports, or none.
+    /// Makes the kernel hold a fence that lets these ports be, or none at all.
     ///
     /// # Errors
-    /// What nf_tables says; EOPNOTSUPP or EAFNOSUPPORT where the kernel has no bridge family. Nothing has changed then.
+    /// What nf_tables says, EOPNOTSUPP or EAFNOSUPPORT where the kernel has no bridge family. Nothing has changed then.
     pub fn set(&mut self, known: Option<&BTreeSet<u32>>) -> io::Result<()> {
-        match (&self.known, known) {
-            (before, known) if before.as_ref() == known => Ok(()),
-            (None, Some(known)) => self.build(known),
-            (Some(_) | None, None) => {
+        match (&self.state, known) {
+            (State::Absent, None) => Ok(()),
+            (State::Around(before), Some(known)) if before == known => Ok(()),
+            (State::Former | State::Around(_), None) => {
                 remove()?;
-                self.known = None;
+                self.state = State::Absent;
                 Ok(())
             }
-            (Some(before), Some(known)) => {
+            (State::Former | State::Absent, Some(known)) => self.build(known),
+            (State::Around(before), Some(known)) => {
                 let gone: Vec<u32> = before.difference(known).copied().collect();
                 let new: Vec<u32> = known.difference(before).copied().collect();
                 let batch = elements(Batch::new(), message::NEW_ELEMENTS, &new);
-                let changed = elements(batch, message::DELETE_ELEMENTS, &gone).commit();
-                match changed {
+                match elements(batch, message::DELETE_ELEMENTS, &gone).commit() {
                     Ok(()) => {
-                        self.known = Some(known.clone());
+                        self.state = State::Around(known.clone());
                         Ok(())
                     }
                     // Somebody else has been there.
@@ -86,7 +96,7 @@ impl Fence {
     /// # Errors
     /// It is not as it should be and cannot be put right.
     pub fn look(&mut self) -> io::Result<Look> {
-        let Some(known) = self.known.clone() else {
+        let State::Around(known) = self.state.clone() else {
             return Ok(Look::default());
         };
         let seen = counted().and_then(|counted| Ok((counted, members()?)));
@@ -137,7 +147,7 @@ impl Fence {
             .add(message::NEW_RULE, &in_table(2).nested(4, rule()));
         let known_ports: Vec<u32> = known.iter().copied().collect();
         elements(batch, message::NEW_ELEMENTS, &known_ports).commit()?;
-        self.known = Some(known.clone());
+        self.state = State::Around(known.clone());
         self.counted = Dropped::default();
         Ok(())
     }
@@ -148,9 +158,7 @@ impl Fence {
 /// # Errors
 /// What nf_tables says.
 pub fn remove() -> io::Result<()> {
-    let removed = Batch::new()
-        .add(message::DESTROY_TABLE, &table())
-        .commit();
+    let removed = Batch::new().add(message::DESTROY_TABLE, &table()).commit();
     match removed {
         // A kernel without nf_tables, or without its bridge family, has no such table.
         Err(error) if is_unsupported(&error) => Ok(()),
@@ -246,7 +254,8 @@ fn counted() -> io::Result<Option<Dropped>> {
         Some(u64::from_be_bytes(value.try_into().ok()?))
     };
     let expressions = find(rule, 4).flat_map(|list| find(list, 1));
-    let counters = expressions.filter(|expression| find(expression, 1).any(|name| name == b"counter\0"));
+    let counters =
+        expressions.filter(|expression| find(expression, 1).any(|name| name == b"counter\0"));
     let found = counters.flat_map(|expression| find(expression, 2)).next();
     Ok(found.and_then(|counter| {
         Some(Dropped {

@@ -18,10 +18,14 @@ use dfw_common::{
 };
 
 use super::{
+    fence::Dropped,
     load::LoadError,
     tables::{Occupancy, take},
 };
 use crate::telemetry::{EndpointCounter, Kernel, KernelFigures, MapFill, ReasonCounter};
+
+/// How the drops of the fence are counted: it belongs to the backstop, and stands where the sender's frame would go on.
+const FENCED: (Direction, Verdict, Reason) = (Direction::Egress, Verdict::Deny, Reason::Unmanaged);
 
 /// Reads counters and the flow table.
 pub struct Figures {
@@ -32,6 +36,8 @@ pub struct Figures {
     flow_capacity: u64,
     policy_capacity: u64,
     occupancy: Arc<Mutex<Occupancy>>,
+    /// What the fence dropped since the agent started.
+    fenced: Mutex<Dropped>,
 }
 
 impl Figures {
@@ -53,7 +59,15 @@ impl Figures {
             policy_capacity: capacities.0,
             flow_capacity: capacities.1,
             occupancy,
+            fenced: Mutex::default(),
         })
+    }
+
+    /// Adds what the fence dropped: it has counters of its own.
+    pub(super) fn note_fenced(&self, dropped: Dropped) {
+        let mut fenced = self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
+        fenced.packets += dropped.packets;
+        fenced.bytes += dropped.bytes;
     }
 
     /// Flows in the table.
@@ -135,14 +149,19 @@ impl Figures {
     }
 
     fn reason_counters(&self) -> Result<Vec<ReasonCounter>, MapError> {
+        let fenced = *self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counters = Vec::new();
         for direction in Direction::ALL {
             for verdict in Verdict::ALL {
                 for reason in Reason::ALL {
                     let index = layout::counter_index(direction, verdict, *reason);
                     let values = self.counters.get(&index, 0)?;
-                    let packets = values.iter().map(|count| count.packets).sum();
-                    let bytes = values.iter().map(|count| count.bytes).sum();
+                    let mut packets = values.iter().map(|count| count.packets).sum();
+                    let mut bytes = values.iter().map(|count| count.bytes).sum();
+                    if (direction, verdict, *reason) == FENCED {
+                        packets += fenced.packets;
+                        bytes += fenced.bytes;
+                    }
                     if packets > 0 {
                         counters.push(ReasonCounter {
                             direction,

@@ -34,6 +34,7 @@ use tokio::io::unix::AsyncFd;
 pub use self::uninstall::{UninstallReport, uninstall};
 use self::{
     expedite::Switch,
+    fence::Fence,
     figures::Figures,
     links::{LinkSet, Twins},
     load::{LoadError, Options, Pins, classifier, program},
@@ -68,6 +69,7 @@ pub struct Datapath {
     // Keeps the programs loaded.
     object: Ebpf,
     links: LinkSet,
+    fence: Fence,
     tables: Tables,
     figures: Arc<Figures>,
     map_pins: MapPins,
@@ -126,6 +128,7 @@ impl Datapath {
         Ok(Self {
             object,
             links,
+            fence: Fence::default(),
             tables,
             figures,
             map_pins,
@@ -244,6 +247,14 @@ impl reconcile::Datapath for Datapath {
         self.tables.apply(compiled, enforcing)
     }
 
+    fn fence(&mut self, known: Option<&BTreeSet<u32>>) -> Result<(), LoadError> {
+        self.fence.set(known).map_err(|source| LoadError::Bpf {
+            action: "keep ports apart that are not known yet, by nf_tables of the bridge family"
+                .to_owned(),
+            source,
+        })
+    }
+
     fn repair(&mut self, thorough: bool) -> Vec<Tampering<LoadError>> {
         let mut found = self.links.repair();
         // Nothing gets through for want of a pin, so these may wait for the other round.
@@ -252,6 +263,18 @@ impl reconcile::Datapath for Datapath {
             self.links.repair_pins(&mut found);
             self.map_pins.repair(&mut found);
         }
+        match self.fence.look() {
+            Ok(look) => {
+                self.figures.note_fenced(look.dropped);
+                if look.is_repaired {
+                    found.push(tampered_fence(Ok(())));
+                }
+            }
+            Err(source) => found.push(tampered_fence(Err(LoadError::Bpf {
+                action: "restore the fence".to_owned(),
+                source,
+            }))),
+        }
         let maps = self.tables.repair(thorough);
         found.extend(maps.into_iter().map(|(name, entries)| Tampering {
             ifindex: None,
@@ -259,6 +282,14 @@ impl reconcile::Datapath for Datapath {
             repaired: entries.map(drop),
         }));
         found
+    }
+}
+
+fn tampered_fence(repaired: Result<(), LoadError>) -> Tampering<LoadError> {
+    Tampering {
+        ifindex: None,
+        what: "the nf_tables table `bridge dfw` was changed; it is as it was".to_owned(),
+        repaired,
     }
 }
 

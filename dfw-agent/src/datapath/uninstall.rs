@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{expedite::Switch, load::Pins, sys};
+use super::{expedite::Switch, fence, load::Pins, sys};
 
 /// What [`uninstall`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct UninstallReport {
 }
 
 /// Removes every link and map that is pinned under `bpffs`, of every version, and the directory. Links first: a program
-/// must not outlive its policy. Goes on after an error; nothing there is not an error. `marker` is that of
+/// must not outlive its policy. The fence goes too. Goes on after an error; nothing there is not an error. `marker` is that of
 /// [`super::marker`]: what a killed agent has left is put back.
 ///
 /// # Errors
@@ -40,6 +40,7 @@ pub fn uninstall(bpffs: &Path, marker: PathBuf) -> Result<UninstallReport, io::E
         }
         Err(error) => drop(note(Err(error), bpffs, &mut first)),
     }
+    note(fence::remove(), Path::new("nf_tables"), &mut first);
     if bpffs.exists() && list(bpffs, &mut first).is_empty() {
         note(fs::remove_dir(bpffs), bpffs, &mut first);
     }
