@@ -52,8 +52,6 @@ checks! {
     Ipv4HeaderLength, "ipv4-header-length";
     /// A packet ends within its frame.
     PacketLength, "packet-length";
-    /// An IPv4 packet does not end within its header.
-    Ipv4Length, "ipv4-length";
     /// A fragment of IPv4 is not read for ports.
     Ipv4Fragment, "ipv4-fragment";
     /// No IPv4 source route.
@@ -90,8 +88,6 @@ checks! {
     QuoteForm, "quote-form";
     /// What is quoted has ports to read.
     QuoteFragment, "quote-fragment";
-    /// Of ICMP only an echo is quoted.
-    QuoteEcho, "quote-echo";
 
     /// A port without identity is closed.
     NotReady, "not-ready";
@@ -201,9 +197,7 @@ checks! {
     AdvertisesSender, "advertises-sender";
     /// An option of discovery names no other MAC.
     OptionMac, "option-mac";
-    /// Options of discovery add up.
-    OptionForm, "option-form";
-    /// Not more options of discovery than are walked.
+    /// Options of discovery add up, and are not more than are walked.
     OptionWalk, "option-walk";
     /// A neighbour's message comes by its port.
     NeighbourPort, "neighbour-port";

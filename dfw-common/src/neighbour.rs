@@ -201,7 +201,7 @@ fn names_only<P: Packet>(packet: &P, start: usize, mac: &Mac) -> bool {
             option[2], option[3], option[4], option[5], option[6], option[7],
         ]);
         let names_other = matches!(option[0], 1 | 2) && named != *mac;
-        if Check::OptionForm.finds(option[1] == 0) || Check::OptionMac.finds(names_other) {
+        if Check::OptionMac.finds(names_other) {
             return false;
         }
         offset += usize::from(option[1]) * 8;

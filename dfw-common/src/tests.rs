@@ -16,7 +16,7 @@ use crate::{
     parse::parse,
     plain::{Plain, Tables},
     reason::{Reason, Verdict},
-    value::{Endpoint, Flow, Settings, mode},
+    value::{Endpoint, Flow, Settings, kind, mode},
 };
 
 /// A frame of which only the beginning is there.
@@ -186,6 +186,15 @@ proptest! {
             let own = env.flows.keys().filter(|held| held.network == owner + 1).count();
             prop_assert!(own <= PART as usize);
         }
+    }
+}
+
+#[test]
+fn an_address_that_nothing_covers_is_unknown() {
+    let env = Plain::new(Tables::default(), 0);
+    for ip in ["192.0.2.1", "2001:db8::1"] {
+        let addr = ip.parse::<IpAddr>().expect("an address").into();
+        assert_eq!(env.classify(7, &addr).kind, kind::UNKNOWN, "{ip}");
     }
 }
 

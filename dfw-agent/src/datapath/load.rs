@@ -431,6 +431,13 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(not(feature = "mutants"))]
+    fn nothing_can_be_left_out_of_what_is_shipped() {
+        let mut words = OBJECT.windows(10);
+        assert!(!words.any(|word| word == b"DFW_MUTANT"));
+    }
+
+    #[test]
     fn kernels() {
         for good in ["6.6.0", "6.6-rc1", "6.18.44-fc", "7.0", "10.1.2-generic"] {
             assert!(check_kernel(good).is_ok(), "{good}");

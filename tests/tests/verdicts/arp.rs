@@ -1,11 +1,11 @@
 //! ARP: what works without a rule, and nothing more.
 
-use dfw_common::reason::Reason;
+use dfw_common::{plain::Tables, reason::Reason, value::mode};
 use dfw_tests::frame::{Mac, arp, ethernet};
 
 use crate::{
     scenario::{Family, Who},
-    table::{Row, audit, deny, from, row, silent, to, unclaimed},
+    table::{Row, audit, deny, from, packet, row, silent, to, unclaimed},
 };
 use Who::{A, B, C, D, E, Host, Nobody, World};
 
@@ -20,6 +20,10 @@ pub(crate) fn rows() -> Vec<Row> {
     let probe = |who: Who, target: Who| asks((who.mac(), [0; 4]), who.mac(), v4(target));
     let spoofed = deny(SPOOFED);
     let unseen = deny(Reason::Neighbour);
+    let enforced: fn(&mut Tables) = |tables| {
+        let endpoint = tables.endpoints.get_mut(&D.ifindex());
+        endpoint.expect("the endpoint is there").mode = mode::ENFORCE;
+    };
     let mut rows = vec![
         row("asks for the gateway", from(A), asks_for(A, Host), silent()),
         row(
@@ -97,6 +101,52 @@ pub(crate) fn rows() -> Vec<Row> {
             unseen,
         ),
         row("probe received", to(B, C.ifindex()), probe(C, C), silent()),
+        row(
+            "probe for its own address received",
+            to(B, C.ifindex()),
+            probe(C, B),
+            spoofed,
+        ),
+        row(
+            "question for another received, audited",
+            to(C, A.ifindex()),
+            asks_for(A, Host),
+            silent(),
+        ),
+        row(
+            "question of one that may dial it, for another, received",
+            to(B, C.ifindex()),
+            asks_for(C, Host),
+            unseen,
+        ),
+        row(
+            "asks for one that enforces and lets nobody in",
+            from(A),
+            asks_for(A, D),
+            unseen,
+        )
+        .written(enforced),
+        row(
+            "asks for one that enforces and lets nobody out",
+            from(B),
+            asks_for(B, D),
+            unseen,
+        )
+        .written(enforced),
+        row(
+            "asks for one that enforces, audited",
+            from(C),
+            asks_for(C, D),
+            unseen,
+        )
+        .written(enforced),
+        row(
+            "question beside a flow of protocol 0",
+            from(C),
+            asks_for(C, D),
+            silent(),
+        )
+        .seen(from(C), packet(Family::V4, C, D, (0, vec![0; 8]))),
         row(
             "claims a neighbour's address",
             from(A),

@@ -28,6 +28,8 @@ pub(crate) fn rows(family: Family) -> Vec<Row> {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     };
+    let mut addressless = syn(Host, A);
+    addressless.destination = nameless.source;
     let mut rows = vec![
         row("bridge: of an endpoint", OUT, syn(A, Host), silent()),
         row(
@@ -75,6 +77,7 @@ pub(crate) fn rows(family: Family) -> Vec<Row> {
         row("bridge: to an endpoint", IN, syn(Host, A), silent()),
         row("bridge: to a group", IN, syn(Host, Group), silent()),
         row("bridge: to nobody", IN, syn(Host, Nobody), unmanaged),
+        row("bridge: to no address", IN, addressless, unmanaged),
         row("bridge: to the world", IN, syn(Host, World), unmanaged),
         row("bridge: to another network", IN, syn(Host, E), unmanaged),
         row(

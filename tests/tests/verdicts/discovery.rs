@@ -200,6 +200,24 @@ fn solicitations() -> Vec<Row> {
             silent(),
         ),
         row(
+            "DAD for its own address received",
+            to(B, C.ifindex()),
+            nd(
+                135,
+                C,
+                Ipv6Addr::UNSPECIFIED,
+                solicited(v6(B)),
+                &about(0, v6(B), 14, [0; 6]),
+            ),
+            spoofed,
+        ),
+        row(
+            "NS with an option beyond the frame",
+            from(A),
+            with_options(&[1, 2, 2, 0, 0, 0, 0, A.mac()[5]]),
+            spoofed,
+        ),
+        row(
             "DAD for another's address",
             from(A),
             nd(

@@ -1,6 +1,10 @@
 //! Flows: who opens one, and what belongs to it.
 
-use dfw_common::reason::Reason;
+use dfw_common::{
+    key::{ANY_NETWORK, AddressKey},
+    plain::Tables,
+    reason::Reason,
+};
 use dfw_tests::frame::{Ip, Upper, flags, protocol, sctp, tcp, udp};
 
 use crate::{
@@ -16,6 +20,27 @@ pub(crate) fn rows(family: Family) -> Vec<Row> {
     rows.extend(replies(family));
     rows.extend(hairpins(family));
     rows
+}
+
+/// C has the address that A had.
+pub(crate) fn inherited(tables: &mut Tables) {
+    for family in Family::ALL {
+        let addr = C.ip(family).into();
+        let heir = tables.addresses[&AddressKey {
+            network: BRIDGE,
+            addr,
+        }];
+        let addr = A.ip(family).into();
+        for network in [BRIDGE, ANY_NETWORK] {
+            tables.addresses.insert(AddressKey { network, addr }, heir);
+        }
+    }
+}
+
+/// A packet to A's address that goes to C.
+pub(crate) fn to_heir(mut packet: Ip) -> Ip {
+    packet.macs[0] = C.mac();
+    packet
 }
 
 /// Of A, to port 80 of B.
@@ -175,6 +200,22 @@ fn opened(family: Family) -> Vec<Row> {
             allow(Reason::Reply),
         )
         .seen(from(A), opens(A, E, tcp(4000, 80, SYN))),
+        row(
+            "answer of another network received, known on both",
+            to(A, OTHER_BRIDGE),
+            opens(E, A, tcp(80, 4000, SYN_ACK)),
+            allow(Reason::Reply),
+        )
+        .seen(from(A), opens(A, E, tcp(4000, 80, SYN)))
+        .seen(to(E, BRIDGE), opens(A, E, tcp(4000, 80, SYN))),
+        row(
+            "answer to who had the address before",
+            to(C, UPLINK),
+            to_heir(opens(World, A, tcp(443, 4000, SYN_ACK))),
+            audit(Reason::NoSyn),
+        )
+        .seen(from(A), opens(A, World, tcp(4000, 443, SYN)))
+        .written(inherited),
         row(
             "a corrupted flow tells so",
             from(A),

@@ -123,6 +123,14 @@ fn frames(family: Family) -> Vec<Row> {
         low,
         deny(Reason::Malformed),
     ));
+    let mut long = syn.clone();
+    long.upper.1[12] = 0x60;
+    rows.push(row(
+        "TCP header beyond the packet",
+        from(A),
+        long,
+        deny(Reason::Malformed),
+    ));
     let mut padded = frame;
     padded.extend([0; 8]);
     rows.push(row(
@@ -218,6 +226,11 @@ fn v4() -> Vec<Row> {
     option("option of length 0", &[7, 0, 0, 0], bad);
     option("option of length 1", &[7, 1, 0, 0], bad);
     option("option beyond the header", &[7, 9, 4, 0], bad);
+    option(
+        "as many options as are walked",
+        &[1; 12],
+        allow(Reason::Allowed),
+    );
     option("more options than are walked", &[1; 16], bad);
     let mut byte = |name: &str, at: usize, value: u8| {
         let mut frame = syn.frame();
@@ -230,6 +243,22 @@ fn v4() -> Vec<Row> {
     byte("total length beyond the frame", 17, 41);
     byte("total length shorter than the header", 17, 19);
     byte("total length 0", 17, 0);
+    let mut datagram = packet(Family::V4, A, B, udp(4000, 53)).frame();
+    datagram[14] = 0x44;
+    rows.push(row(
+        "IHL 4 of a datagram",
+        from(A),
+        datagram,
+        deny(Reason::Malformed),
+    ));
+    let mut beyond = packet(Family::V4, A, B, (protocol::GRE, vec![0; 40])).frame();
+    (beyond[14], beyond[17]) = (0x4f, 28);
+    rows.push(row(
+        "GRE that begins beyond the packet",
+        from(A),
+        beyond,
+        deny(Reason::Malformed),
+    ));
     let mut reserved = syn.frame();
     reserved[20] = 0x40;
     rows.push(row(
@@ -317,6 +346,14 @@ fn v6() -> Vec<Row> {
         vec![(50, vec![0, 0, 1, 4, 0, 0, 0, 0])],
         deny(Reason::NoRule),
     );
+    let mut beyond = packet(Family::V6, A, B, (protocol::GRE, Vec::new()));
+    beyond.extensions = vec![(60, vec![0, 9, 1, 4, 0, 0, 0, 0])];
+    rows.push(row(
+        "GRE that begins beyond the packet",
+        from(A),
+        beyond,
+        deny(Reason::Malformed),
+    ));
     let mut byte = |name: &str, at: usize, value: u8| {
         let mut frame = syn.frame();
         frame[at] = value;

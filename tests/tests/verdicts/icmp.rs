@@ -4,6 +4,7 @@ use dfw_common::reason::Reason;
 use dfw_tests::frame::{Ip, flags, icmp, tcp, udp};
 
 use crate::{
+    flows::{inherited, to_heir},
     scenario::{Family, UPLINK, Who},
     table::{Row, Step, allow, audit, deny, from, packet, row, silent, to},
 };
@@ -247,6 +248,38 @@ fn errors(family: Family) -> Vec<Row> {
         row("quotes too little", from(B), cut, no_flow).seen(from(A), syn.clone()),
         row("quotes no whole port", from(B), cut_in_ports, no_flow).seen(from(A), syn.clone()),
     ];
+    let mut other_version = of_syn.clone();
+    other_version.upper.1[8] ^= 0x10;
+    rows.push(
+        row("quotes another version", from(B), other_version, no_flow).seen(from(A), syn.clone()),
+    );
+    rows.push(
+        row(
+            "to who has no part in it",
+            from(B),
+            error(family, B, C, &syn),
+            no_flow,
+        )
+        .seen(from(A), syn.clone()),
+    );
+    rows.push(
+        row(
+            "to who had the address before",
+            to(C, UPLINK),
+            to_heir(of_out),
+            audit(Reason::NoFlow),
+        )
+        .seen(from(A), out)
+        .written(inherited),
+    );
+    if family == Family::V4 {
+        // What is quoted begins where it would without options.
+        let (protocol, kind) = family.unreachable();
+        let quote = &syn.frame()[14..];
+        let mut shifted = packet(family, B, A, icmp(protocol, kind, 1, quote));
+        shifted.options = vec![1, 1, 1, 0];
+        rows.push(row("with options", from(B), shifted, no_flow).seen(from(A), syn.clone()));
+    }
     let mut fragment = syn.clone();
     match family {
         Family::V4 => fragment.fragment = Some((1, true)),

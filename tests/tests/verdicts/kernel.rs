@@ -1,6 +1,11 @@
 //! The shipped object in the kernel, run on single packets (BPF_PROG_TEST_RUN). The benchmarks use this file too.
 
-use std::{collections::HashMap as Entries, hash::Hash, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap as Entries},
+    hash::Hash,
+    mem,
+    time::Duration,
+};
 
 use aya::{
     Ebpf, Pod,
@@ -19,6 +24,8 @@ use dfw_tests::{Namespace, scratch::Scratch};
 /// The loaded object.
 pub(crate) struct Kernel {
     object: Ebpf,
+    /// What was last written to the port table.
+    endpoints: BTreeMap<u32, Endpoint>,
     // Its pins go with it.
     _scratch: Scratch,
 }
@@ -42,6 +49,7 @@ pub(crate) fn inside<T: Send>(
         let object = load::load(&pins, options).expect("the object loads");
         let mut kernel = Kernel {
             object,
+            endpoints: BTreeMap::new(),
             _scratch: scratch,
         };
         test(&mut kernel)
@@ -53,12 +61,11 @@ impl Kernel {
     pub(crate) fn write(&mut self, tables: &Tables) {
         let mut settings: Array<_, Settings> = self.map(maps::SETTINGS);
         settings.set(0, tables.settings, 0).expect("settings");
+        let held = mem::replace(&mut self.endpoints, tables.endpoints.clone());
         let mut endpoints: Array<_, Endpoint> = self.map(maps::ENDPOINTS);
-        for slot in 0..maps::ENDPOINT_SLOTS {
-            let wanted = tables.endpoints.get(&slot).copied().unwrap_or_default();
-            if endpoints.get(&slot, 0).expect("a slot") != wanted {
-                endpoints.set(slot, wanted, 0).expect("a slot");
-            }
+        for slot in held.keys().chain(tables.endpoints.keys()) {
+            let wanted = tables.endpoints.get(slot).copied().unwrap_or_default();
+            endpoints.set(*slot, wanted, 0).expect("a slot");
         }
         let mut addresses: HashMap<_, AddressKey, Address> = self.map(maps::ADDRESSES);
         replace(&mut addresses, &tables.addresses);

@@ -12,7 +12,7 @@ use crate::{
     scenario::{self, Family, UPLINK, Who},
     table::{Row, Step, allow, audit, deny, from, packet, row, to},
 };
-use Who::{A, B, C, World};
+use Who::{A, B, C, Host, World};
 use flags::{ACK, FIN, RST, SYN, SYN_ACK};
 
 pub(crate) fn rows(family: Family) -> Vec<Row> {
@@ -110,6 +110,14 @@ fn revoked(family: Family) -> Vec<Row> {
             allow(Reason::Allowed).but_denied_by(B, Reason::DenyRule),
         ))
         .written(by_receiver),
+        flow(row(
+            "revoked by the receiver, after an answer was received",
+            from(A),
+            forth(family, ACK),
+            allow(Reason::Allowed).but_denied_by(B, Reason::DenyRule),
+        ))
+        .written(by_receiver)
+        .seen(to(A, B.ifindex()), back(family, ACK)),
         flow(row(
             "revoked by the receiver, at its hook",
             to(B, A.ifindex()),
@@ -433,6 +441,35 @@ fn adopted(family: Family) -> Vec<Row> {
             deny(Reason::NoSyn),
         )
         .written(over),
+        row(
+            "audited and not allowed",
+            from(C),
+            packet(family, C, Host, tcp(4000, 80, ACK)),
+            audit(Reason::NoRule),
+        )
+        .written(window),
+        row(
+            "reset and taken in, then silent",
+            from(A),
+            forth(family, ACK),
+            deny(Reason::NoSyn),
+        )
+        .written(window)
+        .seen(from(B), back(family, RST))
+        .written(over)
+        .after(Step::Silence(11)),
+        row(
+            "echo reply is not taken in",
+            from(B),
+            packet(
+                family,
+                B,
+                A,
+                icmp(family.icmp().0, family.icmp().2, 0, &[0, 7, 0, 1]),
+            ),
+            deny(Reason::NoFlow),
+        )
+        .written(window),
         row(
             "UDP is not taken in",
             from(B),

@@ -22,7 +22,7 @@ mod scenario;
 mod state;
 mod table;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, env};
 
 use dfw_agent::datapath::load::Options;
 use dfw_common::reason::Reason;
@@ -71,9 +71,12 @@ fn neighbours(family: Family) -> Vec<Row> {
 #[test]
 fn every_row_has_its_verdict() {
     let rows = rows();
+    // To `cargo xtask mutate` one is enough.
+    let is_mutant = env::var_os("DFW_MUTANT").is_some_and(|number| number != "0");
+    let enough = if is_mutant { 1 } else { rows.len() };
     let failures: Vec<String> = in_lab(|lab| {
         let failures = rows.iter().filter_map(|row| lab.check(row).err());
-        failures.collect()
+        failures.take(enough).collect()
     });
     let (failed, all) = (failures.len(), rows.len());
     assert!(

@@ -118,6 +118,38 @@ fn the_world_spends_its_receivers_quota() {
 }
 
 #[test]
+fn who_had_a_place_before_keeps_it() {
+    in_lab(|lab| {
+        for family in Family::ALL {
+            lab.reset();
+            let of_a = |port, flags| packet(family, A, B, tcp(port, 80, flags)).frame();
+            for port in 0..QUOTA as u16 {
+                assert!(
+                    see(lab, from(A), &of_a(4000 + port, SYN)),
+                    "{family:?} {port}"
+                );
+            }
+            // As when the agent halves a part for a newcomer.
+            lab.change(|tables| {
+                let base = tables.endpoints[&A.ifindex()].ring_base;
+                let heir = tables.endpoints.get_mut(&B.ifindex());
+                heir.expect("the endpoint is there").ring_base = base;
+            });
+            for port in 0..100 {
+                let syn = packet(family, B, A, tcp(4000 + port, 8080, SYN)).frame();
+                assert!(!see(lab, from(B), &syn), "{family:?} {port}");
+            }
+            for port in 0..QUOTA as u16 {
+                assert!(
+                    see(lab, from(A), &of_a(4000 + port, ACK)),
+                    "{family:?} {port}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
 fn a_table_without_room_opens_nothing() {
     in_lab(|lab| {
         lab.reset();

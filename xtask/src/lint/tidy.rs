@@ -80,6 +80,12 @@ const RULES: &[Rule] = &[
         forbidden: &["crate::datapath", "crate::telemetry", "rtnetlink"],
     },
     Rule {
+        name: "the oracle shares no code with what it judges",
+        inside: &["tests/tests/verdicts/oracle"],
+        except: &[],
+        forbidden: &["dfw_common", "dfw_agent"],
+    },
+    Rule {
         name: "nothing imports cli",
         inside: &[AGENT],
         except: &["dfw-agent/src/cli", "dfw-agent/src/main.rs"],

@@ -318,9 +318,6 @@ impl Node {
             upper,
             ..packet.clone()
         };
-        if matches!(upper, Upper::Icmp { .. }) && echo(&inner).is_none() {
-            return None;
-        }
         let entry = self.flows.get(&key(scene.me.network, &inner))?;
         if self.is_over(entry, protocol) {
             return None;
