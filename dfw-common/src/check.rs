@@ -99,6 +99,8 @@ checks! {
     GuardOther, "guard-other";
     /// An enforcing endpoint gets no neighbour's chatter.
     GuardSoft, "guard-soft";
+    /// No container sends tagged frames, whoever they name.
+    TagHides, "tag-hides";
     /// Who enforces is protected from what is sent in the name of its address.
     ClaimedAddress, "claimed-address";
     /// Who enforces is protected from what is sent from its MAC.

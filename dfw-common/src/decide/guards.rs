@@ -60,7 +60,13 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
     // What is sent in its name, or would be read in its stead, harms it no less than what is sent to it.
     case.notice(Check::ClaimedAddress, env, claimed);
     if Check::Unparsed.finds(case.is_unreadable) {
-        return Some(case.guard(case.finding));
+        // Behind a tag nobody looks for whom the frame names, but hosts take tags off (CVE-2021-27853).
+        let hides = matches!((case.hook, case.finding), (Hook::From, Reason::VlanTag));
+        return Some(if Check::TagHides.finds(hides) {
+            Outcome::deny(Reason::VlanTag)
+        } else {
+            case.guard(case.finding)
+        });
     }
     match case.hook {
         Hook::From if Check::SourceMac.finds(!case.is_bound) => {

@@ -3,7 +3,7 @@
 use dfw_common::reason::Reason;
 use dfw_tests::{
     Namespace,
-    frame::{Mac, ethernet, flags, icmp, tagged, tcp, udp},
+    frame::{Mac, arp, ethernet, flags, icmp, tagged, tcp, udp},
     process,
 };
 
@@ -89,6 +89,21 @@ pub(crate) fn tags(stage: &Stage) -> Vec<Attack<'_>> {
                 Reason::VlanTag,
             ));
         }
+    }
+    // The host takes the tags off, and would learn.
+    let gateway = &stage.gateway;
+    let claim = (stage.attacker.mac, victim.v4.octets());
+    let target = (gateway.mac, gateway.v4.octets());
+    let claim = ethernet(
+        [gateway.mac, stage.attacker.mac],
+        0x0806,
+        &arp(1, claim, target),
+    );
+    let once = tagged(&claim, 0x8100, 0);
+    let twice = tagged(&once, 0x8100, 0);
+    for (name, frame) in [("VLAN 0", once), ("stacked VLAN 0", twice)] {
+        let name = format!("the victim's address to the host in {name}");
+        attacks.push(Attack::new(name, gateway, frame, Reason::VlanTag));
     }
     attacks
 }

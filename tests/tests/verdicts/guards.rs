@@ -69,11 +69,17 @@ fn frames(family: Family) -> Vec<Row> {
             frame.clone(),
             deny(reason),
         ));
+        // Whom a tagged frame names is not read, and it may be one that enforces.
+        let sent = if reason == Reason::VlanTag {
+            deny(reason)
+        } else {
+            audit(reason)
+        };
         rows.push(row(
             format!("{name} from one that audits"),
             from(C),
             frame.clone(),
-            audit(reason),
+            sent,
         ));
         rows.push(row(
             format!("{name} to one that audits"),
