@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::Range,
-    sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+    sync::atomic::{AtomicU16, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -235,16 +235,12 @@ fn while_the_agent_is_killed_and_started_again() {
     let site = Site::new();
     let targets = site.targets();
     let mut agent = site.agent("enforce");
-    let (is_over, mut kills) = (AtomicBool::new(false), 0);
+    let mut kills = 0;
     let ports = thread::scope(|scope| {
-        let blast = scope.spawn(|| {
-            let ports = targets.blast(scale(10, 1000), SECOND, &[]);
-            is_over.store(true, Ordering::Relaxed);
-            ports
-        });
+        let blast = scope.spawn(|| targets.blast(scale(10, 1000), SECOND, &[]));
         // At any moment, also before it has taken over.
         let mut pause = pauses();
-        while !is_over.load(Ordering::Relaxed) {
+        while !blast.is_finished() {
             thread::sleep(pause(4000));
             agent.kill();
             thread::sleep(pause(1000));

@@ -1,20 +1,21 @@
 //! The hostile first process: frames as fast as they can be sent, from the first moment on.
 
 use std::{
-    fs,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd as _,
     process,
     str::FromStr,
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use nix::{ifaddrs::getifaddrs, sys::socket::bind};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::icmp::checksum;
 
 /// The interface that an engine gives a container.
-const INTERFACE: &str = "/sys/class/net/eth0";
+const INTERFACE: &str = "eth0";
 /// Frames between two looks at the clock, for each target.
 const BURST: u16 = 16;
 
@@ -83,26 +84,15 @@ struct Port {
 
 impl Port {
     fn open() -> io::Result<Self> {
-        let read = |name: &str| fs::read_to_string(format!("{INTERFACE}/{name}"));
-        let invalid = || io::Error::from(ErrorKind::InvalidData);
-        let mac = parse_mac(read("address")?.trim()).ok_or_else(invalid)?;
-        let ifindex = read("ifindex")?.trim().parse().map_err(|_| invalid())?;
+        let mut own = getifaddrs()?.filter(|address| address.interface_name == INTERFACE);
+        let link = own.find_map(|address| address.address?.as_link_addr().copied());
+        let link = link.ok_or(ErrorKind::NotFound)?;
         // Protocol 0: it receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None::<Protocol>)?;
-        socket.bind(&link_layer(ifindex))?;
+        bind(socket.as_raw_fd(), &link)?;
+        let mac = link.addr().ok_or(ErrorKind::InvalidData)?;
         Ok(Self { socket, mac })
     }
-}
-
-/// packet(7).
-fn link_layer(ifindex: i32) -> SockAddr {
-    let mut storage = SockAddrStorage::zeroed();
-    // SAFETY: zeroed sockaddr_ll is valid, and any sockaddr fits into the storage.
-    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = ifindex;
-    // SAFETY: the storage was initialised above as a sockaddr_ll, which has this length.
-    unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) }
 }
 
 /// The own address that the kernel would use; no packet is sent.
