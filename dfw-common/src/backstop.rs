@@ -12,7 +12,9 @@ use crate::{
     value::kind,
 };
 
-/// Why a frame is dropped at the bridge device `network`; none when it goes on. `From` is towards the host.
+/// Why a frame is dropped at the bridge device `network`; none when it goes on. `From` is towards the host. While no agent
+/// runs, the maps name endpoints that are gone and whose address another may have been given: `exists` says whether there
+/// is an interface of this number.
 #[inline(always)]
 pub fn backstop<E: Env, P: Packet>(
     env: &E,
@@ -20,6 +22,7 @@ pub fn backstop<E: Env, P: Packet>(
     network: NetworkId,
     hook: Hook,
     scratch: &mut Scratch,
+    exists: impl FnOnce(u32) -> bool,
 ) -> Option<Reason> {
     if env.settings().enforcing == 0 {
         return None;
@@ -40,8 +43,9 @@ pub fn backstop<E: Env, P: Packet>(
     }
     // A fragment, say, is for the guards of the endpoint whose it is.
     let class = env.classify(network, &addr);
-    let is_managed =
-        class.kind == kind::ENDPOINT && Check::BackstopNetwork.holds(class.network == network);
+    let is_managed = class.kind == kind::ENDPOINT
+        && Check::BackstopNetwork.holds(class.network == network)
+        && Check::BackstopGone.holds(exists(class.ifindex));
     let is_group = matches!(hook, Hook::To) && class.kind == kind::GROUP;
     if Check::BackstopManaged.holds(is_managed || is_group) {
         None

@@ -282,6 +282,8 @@ checks! {
     BackstopManaged, "backstop-managed";
     /// Only endpoints of that bridge pass it.
     BackstopNetwork, "backstop-network";
+    /// Only endpoints that are still there pass the bridge.
+    BackstopGone, "backstop-gone";
     /// What has no address and cannot be read does not pass the bridge.
     BackstopUnparsed, "backstop-unparsed";
     /// What has no address does not come from the host.

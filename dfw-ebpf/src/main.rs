@@ -14,6 +14,7 @@ use aya_ebpf::{
         __sk_buff,
         tcx_action_base::{TCX_DROP, TCX_NEXT},
     },
+    helpers::generated::bpf_check_mtu,
     macros::classifier,
     programs::TcContext,
 };
@@ -99,7 +100,8 @@ fn bridge(ctx: &TcContext, hook: Hook) -> i32 {
     let Some(scratch) = maps::scratch() else {
         return TCX_DROP;
     };
-    match backstop(&Kernel, &frame, skb(ctx).ifindex, hook, scratch) {
+    let exists = |ifindex| exists(ctx, ifindex);
+    match backstop(&Kernel, &frame, skb(ctx).ifindex, hook, scratch, exists) {
         None => TCX_NEXT,
         Some(reason) => {
             let direction = match hook {
@@ -110,6 +112,15 @@ fn bridge(ctx: &TcContext, hook: Hook) -> i32 {
             TCX_DROP
         }
     }
+}
+
+/// Whether this namespace has an interface of this number. The kernel looks it up before it compares anything with its MTU
+/// (`bpf_skb_check_mtu` in net/core/filter.c), and that is the cheapest way to ask.
+#[inline(always)]
+fn exists(ctx: &TcContext, ifindex: u32) -> bool {
+    let mut mtu = 0;
+    // SAFETY: a valid context, and a word that the kernel may write.
+    unsafe { bpf_check_mtu(ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, 0) >= 0 }
 }
 
 #[inline(always)]

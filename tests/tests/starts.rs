@@ -254,7 +254,6 @@ fn while_the_agent_is_killed_and_started_again() {
 
 /// While no agent runs, the engine gives the address of one that is gone to the next.
 #[test]
-#[ignore = "the backstop goes by address: docs/security.md, promise 3"]
 fn with_the_address_of_one_that_is_gone() {
     let site = Site::new();
     let targets = site.targets();

@@ -13,6 +13,8 @@ use Who::{A, C, D, E, Group, Host, Nobody, World};
 
 const OUT: At = At::Bridge(Hook::From);
 const IN: At = At::Bridge(Hook::To);
+/// No interface has this number.
+const GONE: u32 = 999;
 
 pub(crate) fn rows(family: Family) -> Vec<Row> {
     let enforcing: fn(&mut Tables) = |tables| tables.settings.enforcing = 1;
@@ -140,6 +142,16 @@ pub(crate) fn rows(family: Family) -> Vec<Row> {
             ]
         }
     });
+    // No agent was there when it went; the next one may have its address.
+    let gone: fn(&mut Tables) = |tables| {
+        let addresses = tables.addresses.values_mut();
+        let of_gone = addresses.filter(|address| address.ifindex == C.ifindex());
+        of_gone.for_each(|address| address.ifindex = GONE);
+    };
+    rows.extend([
+        row("bridge: of one that is gone", OUT, syn(C, Host), unmanaged).written(gone),
+        row("bridge: to one that is gone", IN, syn(Host, C), unmanaged).written(gone),
+    ]);
     let mut open = Vec::new();
     for mut row in rows {
         if !row.expect.passes() {

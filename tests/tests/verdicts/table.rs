@@ -411,7 +411,8 @@ impl<'k> Lab<'k> {
                 }
             }
             At::Bridge(hook) => {
-                let reason = backstop(&self.plain, &frame, BRIDGE, hook, &mut scratch);
+                let exists = |ifindex| scenario::INTERFACES.contains(&ifindex);
+                let reason = backstop(&self.plain, &frame, BRIDGE, hook, &mut scratch, exists);
                 seen.pass = reason.is_none();
                 if let Some(reason) = reason {
                     seen.count(0, direction(hook), Verdict::Deny, reason);
