@@ -46,8 +46,8 @@ impl LinkSet {
     fn overtaken(&self, found: &mut Vec<Tampering<LoadError>>) -> Vec<Place> {
         let mut overtaken = Vec::new();
         for (place, held) in &self.held {
-            match sys::query(place.ifindex, place.hook) {
-                Ok(state) if state.first_link == held.id => {}
+            match sys::first_link(place.ifindex, place.hook) {
+                Ok(first) if first == held.id => {}
                 Ok(_) => overtaken.push(*place),
                 // Netlink tells of it too, and that it is no tampering.
                 Err(error) if is_gone(&error) => {}
