@@ -178,38 +178,25 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     })
 }
 
-/// Who comes first in a TCX hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HookState {
-    /// The link of the first program; 0 when it has none, or when there is no program.
-    pub first_link: u32,
-    /// Raised by each change of the hook's programs.
-    pub revision: u64,
-}
-
-/// Asks a TCX hook for its first program. Unlike other queries this needs CAP_NET_ADMIN only.
+/// The link of the first program in a TCX hook; 0 when it has none, or when there is no program. Unlike other queries this
+/// needs CAP_NET_ADMIN only.
 ///
 /// # Errors
 /// EINVAL on a kernel without TCX; ENODEV when the interface is gone.
-pub fn query(ifindex: u32, hook: TcxHook) -> io::Result<HookState> {
-    let (mut program, mut first_link) = (0_u32, 0_u32);
+pub fn first_link(ifindex: u32, hook: TcxHook) -> io::Result<u32> {
+    let (mut program, mut link) = (0_u32, 0_u32);
     let mut attr = zeroed();
     attr.query.__bindgen_anon_1.target_ifindex = ifindex;
     attr.query.attach_type = hook.attach_type() as u32;
     attr.query.prog_ids = std::ptr::from_mut(&mut program) as u64;
-    attr.query.link_ids = std::ptr::from_mut(&mut first_link) as u64;
+    attr.query.link_ids = std::ptr::from_mut(&mut link) as u64;
     attr.query.__bindgen_anon_2.count = 1;
     match bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
         // There are more than the first, which it has told (bpf_mprog_query in kernel/bpf/mprog.c).
         Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {}
         other => drop(other?),
     }
-    // SAFETY: the kernel has filled the query arm.
-    let revision = unsafe { attr.query.revision };
-    Ok(HookState {
-        first_link,
-        revision,
-    })
+    Ok(link)
 }
 
 /// Every element of an array map, in order.

@@ -46,8 +46,8 @@ impl LinkSet {
     fn overtaken(&self, found: &mut Vec<Tampering<LoadError>>) -> Vec<Place> {
         let mut overtaken = Vec::new();
         for (place, held) in &self.held {
-            match sys::query(place.ifindex, place.hook) {
-                Ok(state) if state.first_link == held.id => {}
+            match sys::first_link(place.ifindex, place.hook) {
+                Ok(first) if first == held.id => {}
                 Ok(_) => overtaken.push(*place),
                 // Netlink tells of it too, and that it is no tampering.
                 Err(error) if is_gone(&error) => {}
@@ -97,7 +97,7 @@ impl LinkSet {
     pub fn repair_pins(&self, found: &mut Vec<Tampering<LoadError>>) {
         let pinned = match names(&self.pins) {
             Ok(pinned) => pinned,
-            Err(error) => return found.push(error),
+            Err(error) => return found.push(unreadable(error)),
         };
         let pinned: BTreeSet<Place> = pinned
             .iter()
@@ -139,7 +139,7 @@ impl MapPins {
     pub(super) fn repair(&self, found: &mut Vec<Tampering<LoadError>>) {
         let pinned = match names(&self.directory) {
             Ok(pinned) => pinned,
-            Err(error) => return found.push(error),
+            Err(error) => return found.push(unreadable(error)),
         };
         for (name, map) in self
             .maps
@@ -161,7 +161,7 @@ impl MapPins {
 }
 
 /// What is pinned in a directory, which is made again when it is gone.
-fn names(directory: &Path) -> Result<BTreeSet<String>, Tampering<LoadError>> {
+fn names(directory: &Path) -> Result<BTreeSet<String>, LoadError> {
     let list = || -> io::Result<BTreeSet<String>> {
         let entries = match fs::read_dir(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -174,15 +174,19 @@ fn names(directory: &Path) -> Result<BTreeSet<String>, Tampering<LoadError>> {
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect()
     };
-    list().map_err(|source| Tampering {
+    list().map_err(|source| LoadError::Pins {
+        action: "list",
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+fn unreadable(error: LoadError) -> Tampering<LoadError> {
+    Tampering {
         ifindex: None,
         what: "the pins cannot be read".to_owned(),
-        repaired: Err(LoadError::Pins {
-            action: "list",
-            path: directory.to_owned(),
-            source,
-        }),
-    })
+        repaired: Err(error),
+    }
 }
 
 /// A hook, for people.
