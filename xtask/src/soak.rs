@@ -29,7 +29,7 @@ struct Campaign {
     shows: &'static str,
     /// The test binary: tests/tests.
     binary: &'static str,
-    /// Begins the names of the tests.
+    /// Part of the names of the tests.
     filter: &'static str,
 }
 
@@ -87,6 +87,30 @@ const CAMPAIGNS: &[Campaign] = &[
         shows: "how long a new port is without its policy, over 100 starts",
         binary: "latency",
         filter: "from_link_to_policy",
+    },
+    Campaign {
+        name: "upgrades",
+        shows: "20 upgrades and downgrades between two builds under allowed and denied flows",
+        binary: "upgrade",
+        filter: "",
+    },
+    Campaign {
+        name: "tamper",
+        shows: "what others do to programs, pins and maps is put right within a second",
+        binary: "tamper",
+        filter: "",
+    },
+    Campaign {
+        name: "thousand",
+        shows: "1 000 endpoints by inventory: enforced within 2 s, within 64 MiB, and nothing left",
+        binary: "thousand",
+        filter: "",
+    },
+    Campaign {
+        name: "fuzz",
+        shows: "50 million packets through the programs and through an independent oracle: the same verdicts",
+        binary: "verdicts",
+        filter: "oracle",
     },
 ];
 
