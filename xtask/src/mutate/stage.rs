@@ -28,7 +28,7 @@ pub(super) struct Stage {
 }
 
 /// In the order of what they cost.
-pub(super) const STAGES: [Stage; 4] = [
+pub(super) const STAGES: [Stage; 3] = [
     Stage {
         package: workspace::TESTS_PACKAGE,
         binary: Some("verdicts"),
@@ -44,11 +44,6 @@ pub(super) const STAGES: [Stage; 4] = [
         binary: Some("verdicts"),
         arguments: &["--skip", "every_row_has_its_verdict"],
     },
-    Stage {
-        package: "dfw-agent",
-        binary: None,
-        arguments: &[],
-    },
 ];
 
 /// What came of one run.
@@ -63,7 +58,6 @@ pub(super) enum Run {
 /// The test binaries, built with the feature `mutants`.
 pub(super) struct Bench {
     binaries: Vec<PathBuf>,
-    dfw: PathBuf,
     is_green: [OnceLock<()>; STAGES.len()],
     /// One stage at a time is run without a mutant.
     first: Mutex<()>,
@@ -73,18 +67,13 @@ impl Bench {
     /// Builds in a directory of its own, so that no scratch object is ever taken for the real one.
     pub(super) fn build() -> Result<Self> {
         let directory = workspace::target_dir()?.join("mutants");
-        let mut build = workspace::cargo("build");
-        build.args(["--package", "dfw-agent", "--bin", "dfw"]);
-        build
-            .args(["--features", "mutants", "--target-dir"])
-            .arg(&directory);
-        sh::run(&mut build)?;
         let mut test = workspace::cargo("test");
         test.args(["--no-run", "--message-format", "json-render-diagnostics"]);
         test.args(["--features", "dfw-agent/mutants", "--target-dir"])
             .arg(&directory);
-        test.arg("--lib");
         let mut packages: Vec<_> = STAGES.iter().map(|stage| stage.package).collect();
+        // The one whose feature it is.
+        packages.push("dfw-agent");
         packages.sort_unstable();
         packages.dedup();
         test.args(workspace::select(packages));
@@ -99,7 +88,6 @@ impl Bench {
         let binaries = STAGES.iter().map(|stage| stage.find(&messages));
         Ok(Self {
             binaries: binaries.collect::<Result<_>>()?,
-            dfw: directory.join("debug/dfw"),
             is_green: Default::default(),
             first: Mutex::new(()),
         })
@@ -130,7 +118,6 @@ impl Bench {
             .args(STAGES[stage].arguments)
             .current_dir(workspace::root().join(STAGES[stage].package))
             .env(VARIABLE, number.to_string())
-            .env("DFW_BIN", &self.dfw)
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let (has_passed, output) = run(&mut command)?;
