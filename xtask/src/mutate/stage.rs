@@ -67,27 +67,27 @@ impl Bench {
     /// Builds in a directory of its own, so that no scratch object is ever taken for the real one.
     pub(super) fn build() -> Result<Self> {
         let directory = workspace::target_dir()?.join("mutants");
-        let mut test = workspace::cargo("test");
-        test.args(["--no-run", "--message-format", "json-render-diagnostics"]);
-        test.args(["--features", "dfw-agent/mutants", "--target-dir"])
-            .arg(&directory);
-        let mut packages: Vec<_> = STAGES.iter().map(|stage| stage.package).collect();
-        // The one whose feature it is.
-        packages.push("dfw-agent");
-        packages.sort_unstable();
-        packages.dedup();
-        test.args(workspace::select(packages));
-        let mut tests: Vec<_> = STAGES.iter().filter_map(|stage| stage.binary).collect();
-        tests.sort_unstable();
-        tests.dedup();
-        for name in tests {
-            test.args(["--test", name]);
+        let mut binaries = Vec::new();
+        for stage in &STAGES {
+            let mut test = workspace::cargo("test");
+            test.args(["--no-run", "--message-format", "json-render-diagnostics"]);
+            // Where tests use it the feature is the agent's, which hands it on.
+            match stage.binary {
+                Some(name) => {
+                    test.args(workspace::select([stage.package, "dfw-agent"]));
+                    test.args(["--features", "dfw-agent/mutants", "--test", name])
+                }
+                None => {
+                    test.args(workspace::select([stage.package]));
+                    test.args(["--features", "mutants", "--lib"])
+                }
+            };
+            test.arg("--target-dir").arg(&directory);
+            eprintln!("building the tests of {}", stage.name());
+            binaries.push(stage.find(&sh::read(&mut test)?)?);
         }
-        eprintln!("\nbuilding the tests");
-        let messages = sh::read(&mut test)?;
-        let binaries = STAGES.iter().map(|stage| stage.find(&messages));
         Ok(Self {
-            binaries: binaries.collect::<Result<_>>()?,
+            binaries,
             is_green: Default::default(),
             first: Mutex::new(()),
         })
