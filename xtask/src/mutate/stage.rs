@@ -116,7 +116,7 @@ impl Bench {
         let mut command = Command::new(&self.binaries[stage]);
         command
             .args(STAGES[stage].arguments)
-            .current_dir(workspace::root().join(STAGES[stage].package))
+            .current_dir(workspace::root())
             .env(VARIABLE, number.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
