@@ -52,6 +52,8 @@ checks! {
     Ipv4HeaderLength, "ipv4-header-length";
     /// A packet ends within its frame.
     PacketLength, "packet-length";
+    /// An IPv4 packet does not end within its header.
+    Ipv4Length, "ipv4-length";
     /// A fragment of IPv4 is not read for ports.
     Ipv4Fragment, "ipv4-fragment";
     /// No IPv4 source route.

@@ -118,6 +118,7 @@ fn ipv4<P: Packet>(
     Check::Ipv4HeaderLength.require(length >= IPV4, Reason::Malformed)?;
     let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
     let end = end_of(packet, ETHERNET as u32, total)?;
+    Check::Ipv4Length.require(end >= (ETHERNET + length) as u32, Reason::Malformed)?;
     // More-fragments or an offset; only the first fragment has ports, and none is needed to know that it is one.
     let is_whole = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff == 0;
     Check::Ipv4Fragment.require(is_whole, Reason::Fragment)?;

@@ -91,6 +91,10 @@ fn solicitations() -> Vec<Row> {
     coded.upper.1[1] = 1;
     let mut extended = ns(A, v6(A), v6(Host));
     extended.extensions = vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0])];
+    // Read where it would stand without the header, it asks for the world and names its own MAC.
+    let body = [&[0; 12][..], &[1, 1], &A.mac()].concat();
+    let mut shifted = nd(135, A, v6(A), solicited(v6(Host)), &body);
+    shifted.extensions = extended.extensions.clone();
     let mut cut = ns(A, v6(A), v6(Host));
     cut.upper.1.truncate(20);
     let with_options = |options: &[u8]| {
@@ -275,6 +279,12 @@ fn solicitations() -> Vec<Row> {
         row("NS with hop limit 254", from(A), low, spoofed),
         row("NS with a code", from(A), coded, spoofed),
         row("NS with an extension header", from(A), extended, spoofed),
+        row(
+            "NS that is read beside its place",
+            from(A),
+            shifted,
+            spoofed,
+        ),
         row(
             "NS without a whole target",
             from(A),

@@ -85,6 +85,13 @@ fn echoes(family: Family) -> Vec<Row> {
         )
         .seen(from(A), ping(A, B, 7)),
         row(
+            "id 0 asked the other way",
+            from(B),
+            ping(B, A, 0),
+            deny(Reason::NoRule),
+        )
+        .seen(from(A), ping(A, B, 0)),
+        row(
             "the same id asked the other way, received",
             to(A, B.ifindex()),
             ping(B, A, 7),

@@ -122,7 +122,7 @@ fn who_had_a_place_before_keeps_it() {
     in_lab(|lab| {
         for family in Family::ALL {
             lab.reset();
-            let of_a = |port, flags| packet(family, A, B, tcp(port, 80, flags)).frame();
+            let of_a = |port, flags| packet(family, A, World, tcp(port, 443, flags)).frame();
             for port in 0..QUOTA as u16 {
                 assert!(
                     see(lab, from(A), &of_a(4000 + port, SYN)),

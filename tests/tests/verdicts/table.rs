@@ -307,9 +307,7 @@ impl<'k> Lab<'k> {
 
     /// Changes the tables as the agent would.
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut Tables)) {
-        change(&mut self.plain.tables);
-        let epoch = &mut self.plain.tables.settings.epoch;
-        *epoch = epoch.wrapping_add(1);
+        change_as_agent(&mut self.plain.tables, change);
         self.kernel.write(&self.plain.tables);
         self.is_changed = true;
     }
@@ -322,7 +320,7 @@ impl<'k> Lab<'k> {
         }
         let expected = Seen::expected(row);
         let plain = self.on_plain_maps(row.at, &row.frame);
-        let mut seen = vec![("plain maps", plain)];
+        let mut seen = Vec::new();
         if state::takes(&row.frame) {
             let before = self.counters();
             let pass = self.in_kernel(row.at, &row.frame);
@@ -335,6 +333,7 @@ impl<'k> Lab<'k> {
                 },
             ));
         }
+        seen.push(("plain maps", plain));
         for (who, seen) in seen {
             if seen != expected {
                 let name = &row.name;
@@ -348,14 +347,34 @@ impl<'k> Lab<'k> {
 
     /// Lets something happen.
     pub(crate) fn step(&mut self, step: &Step) {
+        self.step_on_plain_maps(step);
         match step {
             Step::Seen(at, frame) => {
                 self.in_kernel(*at, frame);
+            }
+            Step::Written(_) => {
+                self.kernel.write(&self.plain.tables);
+                self.is_changed = true;
+            }
+            Step::Silence(_) | Step::Corrupted => {
+                let mut flows = self.kernel.flows();
+                let held: Vec<_> = flows.iter().collect::<Result<_, _>>().expect("flows");
+                for (key, mut flow) in held {
+                    age(&mut flow, step, self.base.settings.hz);
+                    flows.insert(key, flow, 0).expect("the flow is there");
+                }
+            }
+        }
+    }
+
+    fn step_on_plain_maps(&mut self, step: &Step) {
+        match step {
+            Step::Seen(at, frame) => {
                 self.on_plain_maps(*at, frame);
             }
             Step::Written(change) => {
-                let now = self.kernel.now();
-                self.change(|tables| {
+                let now = self.plain.now;
+                change_as_agent(&mut self.plain.tables, |tables| {
                     change(tables);
                     // The length of a window becomes its end.
                     let window = &mut tables.settings.adopt_until;
@@ -366,22 +385,21 @@ impl<'k> Lab<'k> {
                     };
                 });
             }
-            Step::Silence(seconds) => {
-                let jiffies = seconds * self.base.settings.hz;
-                self.for_each_flow(|flow| flow.seen = flow.seen.wrapping_sub(jiffies));
+            Step::Silence(_) | Step::Corrupted => {
+                let hz = self.base.settings.hz;
+                let flows = self.plain.flows.values_mut();
+                flows.for_each(|flow| age(flow, step, hz));
             }
-            Step::Corrupted => self.for_each_flow(|flow| flow.sides[0].reason = u8::MAX),
         }
     }
 
-    fn for_each_flow(&mut self, change: impl Fn(&mut Flow)) {
-        let mut flows = self.kernel.flows();
-        let held: Vec<_> = flows.iter().collect::<Result<_, _>>().expect("flows");
-        for (key, mut flow) in held {
-            change(&mut flow);
-            flows.insert(key, flow, 0).expect("the flow is there");
+    /// Whether plain maps already miss what a row says: quick.
+    pub(crate) fn is_suspect(&mut self, row: &Row) -> bool {
+        self.plain = Plain::new(self.base.clone(), scenario::FLOWS as usize);
+        for step in &row.before {
+            self.step_on_plain_maps(step);
         }
-        self.plain.flows.values_mut().for_each(change);
+        self.on_plain_maps(row.at, &row.frame) != Seen::expected(row)
     }
 
     /// Everything that the kernel has counted.
@@ -464,5 +482,21 @@ pub(crate) fn passes(kernel: &mut Kernel, at: At, frame: &[u8]) -> bool {
         -1 => true,
         2 => false,
         other => panic!("{program} returns {other}"),
+    }
+}
+
+/// Changes tables as the agent would: the epoch last.
+fn change_as_agent(tables: &mut Tables, change: impl FnOnce(&mut Tables)) {
+    change(tables);
+    let epoch = &mut tables.settings.epoch;
+    *epoch = epoch.wrapping_add(1);
+}
+
+/// What silence or corruption makes of a flow.
+fn age(flow: &mut Flow, step: &Step, hz: u32) {
+    match step {
+        Step::Silence(seconds) => flow.seen = flow.seen.wrapping_sub(seconds * hz),
+        Step::Corrupted => flow.sides[0].reason = u8::MAX,
+        Step::Seen(..) | Step::Written(_) => {}
     }
 }

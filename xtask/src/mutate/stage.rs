@@ -28,7 +28,7 @@ pub(super) struct Stage {
 }
 
 /// In the order of what they cost.
-pub(super) const STAGES: [Stage; 4] = [
+pub(super) const STAGES: [Stage; 3] = [
     Stage {
         package: workspace::TESTS_PACKAGE,
         binary: Some("verdicts"),
@@ -44,11 +44,6 @@ pub(super) const STAGES: [Stage; 4] = [
         binary: Some("verdicts"),
         arguments: &["--skip", "every_row_has_its_verdict"],
     },
-    Stage {
-        package: "dfw-agent",
-        binary: None,
-        arguments: &[],
-    },
 ];
 
 /// What came of one run.
@@ -63,7 +58,6 @@ pub(super) enum Run {
 /// The test binaries, built with the feature `mutants`.
 pub(super) struct Bench {
     binaries: Vec<PathBuf>,
-    dfw: PathBuf,
     is_green: [OnceLock<()>; STAGES.len()],
     /// One stage at a time is run without a mutant.
     first: Mutex<()>,
@@ -73,33 +67,27 @@ impl Bench {
     /// Builds in a directory of its own, so that no scratch object is ever taken for the real one.
     pub(super) fn build() -> Result<Self> {
         let directory = workspace::target_dir()?.join("mutants");
-        let mut build = workspace::cargo("build");
-        build.args(["--package", "dfw-agent", "--bin", "dfw"]);
-        build
-            .args(["--features", "mutants", "--target-dir"])
-            .arg(&directory);
-        sh::run(&mut build)?;
-        let mut test = workspace::cargo("test");
-        test.args(["--no-run", "--message-format", "json-render-diagnostics"]);
-        test.args(["--features", "dfw-agent/mutants", "--target-dir"])
-            .arg(&directory);
-        test.arg("--lib");
-        let mut packages: Vec<_> = STAGES.iter().map(|stage| stage.package).collect();
-        packages.sort_unstable();
-        packages.dedup();
-        test.args(workspace::select(packages));
-        let mut tests: Vec<_> = STAGES.iter().filter_map(|stage| stage.binary).collect();
-        tests.sort_unstable();
-        tests.dedup();
-        for name in tests {
-            test.args(["--test", name]);
+        let mut binaries = Vec::new();
+        for stage in &STAGES {
+            let mut test = workspace::cargo("test");
+            test.args(["--no-run", "--message-format", "json-render-diagnostics"]);
+            // Where tests use it the feature is the agent's, which hands it on.
+            match stage.binary {
+                Some(name) => {
+                    test.args(workspace::select([stage.package, "dfw-agent"]));
+                    test.args(["--features", "dfw-agent/mutants", "--test", name])
+                }
+                None => {
+                    test.args(workspace::select([stage.package]));
+                    test.args(["--features", "mutants", "--lib"])
+                }
+            };
+            test.arg("--target-dir").arg(&directory);
+            eprintln!("building the tests of {}", stage.name());
+            binaries.push(stage.find(&sh::read(&mut test)?)?);
         }
-        eprintln!("\nbuilding the tests");
-        let messages = sh::read(&mut test)?;
-        let binaries = STAGES.iter().map(|stage| stage.find(&messages));
         Ok(Self {
-            binaries: binaries.collect::<Result<_>>()?,
-            dfw: directory.join("debug/dfw"),
+            binaries,
             is_green: Default::default(),
             first: Mutex::new(()),
         })
@@ -128,9 +116,8 @@ impl Bench {
         let mut command = Command::new(&self.binaries[stage]);
         command
             .args(STAGES[stage].arguments)
-            .current_dir(workspace::root().join(STAGES[stage].package))
+            .current_dir(workspace::root())
             .env(VARIABLE, number.to_string())
-            .env("DFW_BIN", &self.dfw)
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let (has_passed, output) = run(&mut command)?;
