@@ -72,7 +72,7 @@ fn the_kernel_and_the_oracle_agree_on_any_frame() {
                 for (key, packets) in reasons {
                     *met.entry(key).or_default() += packets;
                 }
-                if (number + 1) % (episodes / 50).max(1) == 0 {
+                if (number + 1).is_multiple_of((episodes / 50).max(1)) {
                     let seconds = start.elapsed().as_secs_f64();
                     let done = f64::from(number + 1) * f64::from(EPISODE);
                     eprintln!("{done} frames, {:.0} a second", done / seconds);

@@ -158,7 +158,7 @@ impl Node {
                 let port = self.port(other)?;
                 (port.network == scene.me.network).then_some(port)
             }
-            _ => None,
+            Class::Group | Class::Host | Class::Endpoint(_) | Class::Unknown | Class::World => None,
         }
     }
 
@@ -332,7 +332,7 @@ impl Node {
         }
         let reporter = match scene.source.0 {
             Class::Endpoint(ifindex) => self.port(ifindex),
-            _ => None,
+            Class::Group | Class::Host | Class::Unknown | Class::World => None,
         };
         let reporter = reporter.filter(|port| port.network == scene.me.network);
         Some(receiver == me && reporter.is_none_or(|port| other == Some(port.ifindex)))
@@ -374,7 +374,7 @@ fn is_tcp(packet: &Packet<'_>) -> bool {
 fn flags(packet: &Packet<'_>) -> u8 {
     match packet.upper {
         Upper::Tcp { flags, .. } => flags,
-        _ => 0,
+        Upper::Ports { .. } | Upper::Icmp { .. } | Upper::Igmp { .. } | Upper::Other => 0,
     }
 }
 

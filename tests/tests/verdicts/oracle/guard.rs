@@ -123,7 +123,9 @@ impl Node {
             Class::Endpoint(ifindex) if ifindex != me.ifindex => self
                 .port(ifindex)
                 .is_some_and(|port| port.mode == Mode::Enforce),
-            _ => false,
+            Class::Group | Class::Host | Class::Endpoint(_) | Class::Unknown | Class::World => {
+                false
+            }
         }
     }
 
@@ -141,7 +143,11 @@ impl Node {
                 return membership(scene, kind == 130);
             }
             Upper::Igmp { kind } if is_group => return membership(scene, kind == 0x11),
-            _ => {}
+            Upper::Tcp { .. }
+            | Upper::Ports { .. }
+            | Upper::Icmp { .. }
+            | Upper::Igmp { .. }
+            | Upper::Other => {}
         }
         // What belongs to a flow was held against this when the flow was opened; nothing that it asks for changes later.
         if let Some(reason) = self.misplaced(scene) {
@@ -237,7 +243,7 @@ fn answers_dhcp(packet: &Packet<'_>) -> bool {
             source,
             destination,
         } => packet.protocol == 17 && matches!((source, destination), (67, 68) | (547, 546)),
-        _ => false,
+        Upper::Tcp { .. } | Upper::Icmp { .. } | Upper::Igmp { .. } | Upper::Other => false,
     }
 }
 
@@ -245,6 +251,6 @@ fn is_error(packet: &Packet<'_>) -> bool {
     match packet.upper {
         Upper::Icmp { kind, .. } if packet.protocol == 1 => matches!(kind, 3 | 4 | 11 | 12),
         Upper::Icmp { kind, .. } => matches!(kind, 1..=4),
-        _ => false,
+        Upper::Tcp { .. } | Upper::Ports { .. } | Upper::Igmp { .. } | Upper::Other => false,
     }
 }

@@ -100,7 +100,9 @@ impl Node {
                     _ => Answer::silent(),
                 }
             }
-            _ => self.meets(scene, scene.destination),
+            Class::Host | Class::Endpoint(_) | Class::Unknown | Class::World => {
+                self.meets(scene, scene.destination)
+            }
         }
     }
 
@@ -111,7 +113,9 @@ impl Node {
         };
         let is_placed = match scene.source.0 {
             Class::Endpoint(sender) => ingress == sender,
-            _ => is_probe || self.port(ingress).is_none(),
+            Class::Group | Class::Host | Class::Unknown | Class::World => {
+                is_probe || self.port(ingress).is_none()
+            }
         };
         if !is_placed {
             return scene.guard(SPOOFED);
