@@ -1,17 +1,18 @@
 //! Desired state against what the kernel holds. Level-triggered: a pass looks at everything and does what is missing, so
 //! that it does not matter which event caused it or how many were lost. Knows traits only; time is a parameter.
 
+mod ports;
 mod tampering;
 mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
+use self::ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted};
 use crate::{
-    model::{Container, Endpoint, Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
+    model::{Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
     policy::{Compiled, Compiler, Mode, Options, RuleText},
 };
 
@@ -426,92 +427,6 @@ impl<D: Datapath> Reconciler<D> {
             }
         }
     }
-}
-
-/// Where programs belong: on every port of a managed bridge that may lead to a container, and on the bridge itself unless
-/// it has ports that are no containers, whose traffic the backstop does not know.
-fn wanted(inventory: &Inventory) -> BTreeSet<(u32, Role)> {
-    let endpoints = inventory.endpoints.iter().map(|endpoint| endpoint.ifindex);
-    let unclaimed = inventory.unclaimed.iter().map(|(ifindex, _)| *ifindex);
-    let bridges = inventory
-        .networks
-        .iter()
-        .filter(|network| network.foreign_ports.is_empty())
-        .map(|network| (network.ifindex, Role::Bridge));
-    endpoints
-        .chain(unclaimed)
-        .map(|ifindex| (ifindex, Role::Endpoint))
-        .chain(bridges)
-        .collect()
-}
-
-/// Ports that an earlier agent would have closed; none when there was none.
-fn born_unseen(wanted: &BTreeSet<(u32, Role)>, touched: &BTreeSet<(u32, Role)>) -> BTreeSet<u32> {
-    if touched.is_empty() {
-        return BTreeSet::new();
-    }
-    let unseen = wanted.difference(touched);
-    unseen
-        .filter(|(_, role)| *role == Role::Endpoint)
-        .map(|(ifindex, _)| *ifindex)
-        .collect()
-}
-
-/// Whether a running container whose labels govern it has no port on this bridge yet.
-fn is_awaited(inventory: &Inventory, bridge: u32, prefix: &str) -> bool {
-    let Some(network) = inventory
-        .networks
-        .iter()
-        .find(|network| network.ifindex == bridge)
-    else {
-        return false;
-    };
-    let is_bound = |container: &Container| {
-        inventory
-            .endpoints
-            .iter()
-            .any(|endpoint| endpoint.network == bridge && endpoint.container.id == container.id)
-    };
-    let is_governed = |container: &Container| {
-        let mut keys = container.labels.keys();
-        keys.any(|key| key.strip_prefix(prefix).is_some_and(|key| key != "group"))
-    };
-    inventory.containers.iter().any(|container| {
-        let mut networks = container.attachments.iter().map(|place| &place.network);
-        container.running
-            && networks.any(|id| *id == network.network.id)
-            && is_governed(container)
-            && !is_bound(container)
-    })
-}
-
-/// An endpoint of which only the link is known.
-fn nameless_endpoint(link: &crate::model::Link, bridge: u32) -> Endpoint {
-    let peer = link.peer.as_ref();
-    Endpoint {
-        ifindex: link.ifindex,
-        interface: link.name.clone(),
-        network: bridge,
-        container: Arc::new(Container {
-            id: format!("interface {}", link.ifindex),
-            name: link.name.clone(),
-            running: true,
-            ..Container::default()
-        }),
-        mac: peer.map(|peer| peer.mac).unwrap_or_default(),
-        addresses: peer.map(|peer| peer.addresses.clone()).unwrap_or_default(),
-    }
-}
-
-/// What people call what is behind an interface: its container, else the interface itself.
-fn name_of(ifindex: u32, inventory: &Inventory, links: &Links) -> String {
-    let mut endpoints = inventory.endpoints.iter();
-    let endpoint = endpoints.find(|endpoint| endpoint.ifindex == ifindex);
-    let link = || links.links.get(&ifindex).map(|link| link.name.clone());
-    endpoint
-        .map(|endpoint| endpoint.container.display_name())
-        .or_else(link)
-        .unwrap_or_default()
 }
 
 fn was_open(subject: &str) -> Finding {
