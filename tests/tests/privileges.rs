@@ -11,7 +11,9 @@ use std::{
     thread,
 };
 
+use dfw_agent::datapath::load::{Options, Pins, load};
 use dfw_tests::{Agent, Bridge, Engine, EngineOptions, Inventory, Namespace, scratch::Scratch};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 /// CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF, as the numbers of linux/capability.h.
 const SHIPPED: u64 = 1 << 12 | 1 << 38 | 1 << 39;
@@ -61,6 +63,35 @@ fn every_thread_keeps_three_capabilities_and_a_filter() {
         threads += 1;
     }
     assert!(threads >= 2, "serving and reconciling: {threads}");
+}
+
+/// The kernel itself refuses, whatever dfw's own check says.
+#[test]
+fn each_of_the_capabilities_is_needed() {
+    let shipped = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
+    assert_eq!(shipped.bits(), SHIPPED);
+    let load_with = |kept: CapabilitySet| {
+        let scratch = Scratch::new();
+        let pins = Pins::new(&scratch.bpffs().join("dfw"));
+        let thread = thread::spawn(move || {
+            let sets = CapabilitySets {
+                effective: kept,
+                permitted: kept,
+                inheritable: CapabilitySet::empty(),
+            };
+            // Of this thread alone.
+            set_capabilities(None, sets).expect("capabilities can be given up");
+            load(&pins, Options::default())
+                .map(drop)
+                .map_err(|error| error.to_string())
+        });
+        thread.join().expect("no panic")
+    };
+    assert_eq!(load_with(shipped), Ok(()));
+    for missing in shipped.iter() {
+        let refused = load_with(shipped - missing);
+        assert!(refused.is_err(), "it loads without {missing:?}");
+    }
 }
 
 /// Stands before an engine's socket and lets pass only `GET` of the paths that docs/security.md names.
