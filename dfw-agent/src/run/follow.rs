@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -148,6 +149,16 @@ impl Seed {
     }
 }
 
+/// What the loop goes on with.
+enum Next {
+    /// News of links.
+    Link(Result<LinkChange, LinkError>),
+    /// News of the source.
+    Source,
+    /// A pass.
+    Due,
+}
+
 /// Everything that the reconciling thread owns.
 struct Follower {
     reconciler: Reconciler<Datapath>,
@@ -167,29 +178,41 @@ impl Follower {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reread = Instant::now();
         loop {
-            let wait = async {
-                match due {
-                    Some(due) => sleep_until(due.into()).await,
-                    None => pending().await,
+            let soon = last + PAUSE;
+            // A look at programs and pins comes between, and must not begin anew what is being asked of netlink: after an
+            // overrun that may take longer than to the next look.
+            let next = {
+                let mut changed = pin!(links.changed());
+                loop {
+                    let wait = async {
+                        match due {
+                            Some(due) => sleep_until(due.into()).await,
+                            None => pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        () = self.halt.notified() => return,
+                        // Before the news, of which there may be no end.
+                        _ = watch.tick() => {
+                            let now = Instant::now();
+                            let thorough = now.duration_since(reread) >= PERIOD;
+                            if thorough {
+                                reread = now;
+                            }
+                            let mut watcher = self.watcher();
+                            if self.reconciler.watch(thorough, &mut watcher, now) {
+                                due = earlier(due, soon);
+                            }
+                        }
+                        change = &mut changed => break Next::Link(change),
+                        () = source.changed() => break Next::Source,
+                        () = wait => break Next::Due,
+                    }
                 }
             };
-            let soon = last + PAUSE;
-            tokio::select! {
-                biased;
-                () = self.halt.notified() => return,
-                // Before the news, of which there may be no end.
-                _ = watch.tick() => {
-                    let now = Instant::now();
-                    let thorough = now.duration_since(reread) >= PERIOD;
-                    if thorough {
-                        reread = now;
-                    }
-                    let mut watcher = self.watcher();
-                    if self.reconciler.watch(thorough, &mut watcher, now) {
-                        due = earlier(due, soon);
-                    }
-                }
-                change = links.changed() => {
+            match next {
+                Next::Link(change) => {
                     let change = match change {
                         Ok(change) => self.close(change, &mut links).await,
                         Err(error) => Err(error),
@@ -199,8 +222,8 @@ impl Follower {
                     }
                     due = earlier(due, soon);
                 }
-                () = source.changed() => due = earlier(due, soon),
-                () = wait => {
+                Next::Source => due = earlier(due, soon),
+                Next::Due => {
                     if source.status().synced {
                         due = self.pass(&source, &mut links).await;
                     } else {

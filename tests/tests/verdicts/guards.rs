@@ -191,6 +191,17 @@ fn fragments(family: Family) -> Vec<Row> {
             audited.clone(),
             audit(Reason::Fragment),
         ));
+        // Unread ports are zero, and somebody may have a flow of just these.
+        let zero = packet(family, C, D, udp(0, 0));
+        rows.push(
+            row(
+                format!("{name}, beside a flow of ports 0"),
+                from(C),
+                audited.clone(),
+                audit(Reason::Fragment),
+            )
+            .seen(from(C), zero),
+        );
         audited.source = A.ip(family);
         rows.push(row(
             format!("{name} in the name of one that enforces"),
