@@ -22,6 +22,8 @@ use serde_json::Value;
 const WATCH: Duration = Duration::from_millis(500);
 /// For what is denied.
 const SHORT: Duration = Duration::from_millis(300);
+/// For what shall come: on a busy machine it may come late.
+const COMES: Duration = Duration::from_secs(3);
 
 /// The object with its log statements is another program to the kernel; the maps are the same.
 const ONE: &[(&str, &str)] = &[("DFW_LOG_LEVEL", "info")];
@@ -77,7 +79,7 @@ impl Site {
         for (port, is_allowed) in [(80, true), (81, false)] {
             for to in self.server.at(port) {
                 let attempt = Attempt {
-                    patience: SHORT,
+                    patience: if is_allowed { COMES } else { SHORT },
                     ..Attempt::new(Protocol::Tcp, to)
                 };
                 let outcome = self.client.netns.enter(|| attempt.run());
