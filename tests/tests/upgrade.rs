@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -60,12 +59,9 @@ impl Site {
     }
 
     fn transfers(&self) -> Vec<Transfer> {
-        let open = |to: SocketAddr| {
-            let attempt = Attempt::new(Protocol::Tcp, to);
-            let stream = self.client.netns.enter(|| attempt.connect());
-            Transfer::start(stream.unwrap_or_else(|error| panic!("{to}: {error}")))
-        };
-        self.server.at(80).into_iter().map(open).collect()
+        let to = self.server.at(80).into_iter();
+        to.map(|to| Transfer::open(&self.client.netns, to))
+            .collect()
     }
 
     fn datagrams(&self, port: u16) -> Vec<Datagrams> {

@@ -3,19 +3,18 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::{
-    AgentArgs, Error, Format, OutputArgs,
+    AgentArgs, BpffsArgs, Error, Format, OutputArgs,
     client::{Client, ClientError},
     count, findings, write_json,
 };
 use crate::{
-    config::DEFAULT_BPFFS,
     datapath::load,
     exit::{ExitCode, Failure},
     model::{Level, View},
@@ -34,9 +33,8 @@ pub(super) struct Args {
     #[command(flatten)]
     agent: AgentArgs,
 
-    /// Directory of the links and maps [default: /sys/fs/bpf/dfw]
-    #[arg(long, env = "DFW_BPFFS", hide_env_values = true, value_name = "DIR")]
-    bpffs: Option<PathBuf>,
+    #[command(flatten)]
+    bpffs: BpffsArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -64,10 +62,7 @@ struct Check {
 impl Args {
     pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
         let (client, file) = self.agent.load()?;
-        let bpffs = self
-            .bpffs
-            .or(file.bpffs)
-            .unwrap_or_else(|| DEFAULT_BPFFS.into());
+        let bpffs = self.bpffs.over(file);
         let checks = examine(&client, &bpffs);
         match self.output.output {
             Format::Table => print(out, &checks)?,

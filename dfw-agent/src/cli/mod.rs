@@ -21,7 +21,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::{ConfigError, DEFAULT_SOCKET, Settings},
+    config::{ConfigError, DEFAULT_BPFFS, DEFAULT_SOCKET, Settings},
     exit::{ExitCode, Failure},
 };
 
@@ -170,6 +170,22 @@ struct AgentArgs {
 
     #[command(flatten)]
     file: FileArgs,
+}
+
+#[derive(Args, Debug)]
+struct BpffsArgs {
+    /// Directory of the links and maps [default: /sys/fs/bpf/dfw]
+    #[arg(long, env = "DFW_BPFFS", hide_env_values = true, value_name = "DIR")]
+    bpffs: Option<PathBuf>,
+}
+
+impl BpffsArgs {
+    /// The directory that is meant: this flag's, else the file's.
+    fn over(self, file: Settings) -> PathBuf {
+        self.bpffs
+            .or(file.bpffs)
+            .unwrap_or_else(|| DEFAULT_BPFFS.into())
+    }
 }
 
 impl FileArgs {

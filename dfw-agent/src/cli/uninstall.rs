@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -10,12 +10,11 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    AgentArgs, Error, Format, OutputArgs,
+    AgentArgs, BpffsArgs, Error, Format, OutputArgs,
     client::{Client, ClientError},
     count, write_json,
 };
 use crate::{
-    config::DEFAULT_BPFFS,
     datapath,
     exit::{ExitCode, Failure},
 };
@@ -38,9 +37,8 @@ pub(super) struct Args {
     #[command(flatten)]
     agent: AgentArgs,
 
-    /// Directory of the links and maps [default: /sys/fs/bpf/dfw]
-    #[arg(long, env = "DFW_BPFFS", hide_env_values = true, value_name = "DIR")]
-    bpffs: Option<PathBuf>,
+    #[command(flatten)]
+    bpffs: BpffsArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -58,10 +56,7 @@ struct Done<'a> {
 impl Args {
     pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
         let (client, file) = self.agent.load()?;
-        let bpffs = self
-            .bpffs
-            .or(file.bpffs)
-            .unwrap_or_else(|| DEFAULT_BPFFS.into());
+        let bpffs = self.bpffs.over(file);
         let stopped_agent = stop(&client)?;
         let report = datapath::uninstall(&bpffs, datapath::marker(client.socket()))
             .map_err(|error| cannot_remove(&error, &bpffs))?;
