@@ -1,6 +1,7 @@
 //! A raw end of the wire: frames go out as they are written, and everything that comes is seen.
 
 use std::{
+    collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
     os::fd::AsRawFd as _,
     time::{Duration, Instant},
@@ -125,6 +126,15 @@ impl Tap {
 pub fn mac(netns: &NetNs, interface: &str) -> Mac {
     let address = netns.enter(|| link_address(interface));
     address.addr().expect("an Ethernet interface has a MAC")
+}
+
+/// The MACs of all interfaces of a namespace.
+pub fn macs(netns: &NetNs) -> BTreeSet<Mac> {
+    let addresses = netns.enter(|| getifaddrs().map(Iterator::collect::<Vec<_>>));
+    let links = addresses.expect("addresses are listed").into_iter();
+    links
+        .filter_map(|link| link.address?.as_link_addr()?.addr())
+        .collect()
 }
 
 /// In the namespace of the calling thread.

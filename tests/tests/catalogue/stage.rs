@@ -12,6 +12,7 @@ use dfw_tests::{
     Agent, NetNs, Tap,
     frame::{self, Ip, Mac, Upper, arp, ethernet, protocol, udp},
     oracle::{Flow, Oracle},
+    tap,
 };
 
 /// The one port that victim and friend open to each other and to the attacker, by UDP.
@@ -74,7 +75,7 @@ pub(crate) struct Party {
 
 impl Party {
     pub(crate) fn new(netns: NetNs, interface: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Self {
-        let mac = dfw_tests::tap::mac(&netns, interface);
+        let mac = tap::mac(&netns, interface);
         let interface = interface.to_owned();
         Self {
             netns,
@@ -293,11 +294,12 @@ impl Stage {
             allow(victim, attacker, (protocol::TCP, DIALLED_TCP));
             allow(victim, attacker, (family.echo().0, 0));
         }
+        // The host speaks by its end of the victim's veth too: of the groups that it is in there, for one.
+        let mut neighbours = tap::macs(&self.gateway.netns);
+        neighbours.extend([self.attacker.mac, self.friend.mac]);
         Oracle {
             own: self.victim.mac,
-            neighbours: [&self.attacker, &self.friend, &self.gateway]
-                .map(|party| party.mac)
-                .into(),
+            neighbours,
             flows,
         }
     }
