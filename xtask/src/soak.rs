@@ -153,7 +153,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("no campaign can run here: {hindrance}");
     }
     setup::run(&[Scope::Test])?;
-    let dfw = build::dfw(Profile::Dev)?;
+    // Their figures are of what is shipped.
+    let dfw = build::dfw(Profile::Release)?;
     let logs = workspace::target_dir()?.join("soak");
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let all = || CAMPAIGNS.iter().collect();
