@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    net::SocketAddr,
     ops::Deref,
     os::fd::AsFd as _,
     panic,
@@ -12,7 +13,7 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::{process, scratch};
+use crate::{Attempt, Protocol, process, scratch};
 
 /// A network namespace that somebody else keeps: of a container, say. Stays usable while this value lives.
 #[derive(Debug)]
@@ -90,6 +91,18 @@ impl NetNs {
                 .join()
                 .unwrap_or_else(|cause| panic::resume_unwind(cause))
         })
+    }
+
+    /// Tries a TCP connection from inside, and asserts whether a [`crate::Listener`] answers.
+    ///
+    /// # Panics
+    /// When it is not as said; names the moment.
+    #[track_caller]
+    pub fn assert_reaches(&self, when: &str, to: SocketAddr, is_allowed: bool) {
+        let attempt = Attempt::new(Protocol::Tcp, to).expecting(is_allowed);
+        let outcome = self.enter(|| attempt.run());
+        let outcome = outcome.expect("the attempt is possible");
+        assert_eq!(outcome.is_answered(), is_allowed, "{when}: {to} {outcome}");
     }
 
     /// Sets a sysctl under `/proc/sys/net`, for this namespace alone: `ipv4/ip_forward`, say.

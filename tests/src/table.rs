@@ -1,15 +1,10 @@
 //! Truth tables: everybody tries everything with everybody, and what gets through is compared with what is written.
 
-use std::{collections::BTreeMap, net::IpAddr, thread, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, thread};
 
 use dfw_probe::{Attempt, Outcome, Protocol};
 
 use crate::NetNs;
-
-/// How long to wait for what shall come; reached on a busy machine only.
-const COMES: Duration = Duration::from_secs(3);
-/// How long to wait for what shall not come.
-const STAYS_AWAY: Duration = Duration::from_millis(300);
 
 /// What is tried, by its letter in a cell: an open port, another open port, a datagram, an echo request.
 pub const TRIES: [(char, Protocol, u16); 4] = [
@@ -106,8 +101,8 @@ impl Table {
             for (address, cell) in destination.addresses.iter().zip(cells) {
                 for (letter, protocol, port) in TRIES {
                     let passes = cell.contains(letter);
-                    let mut attempt = Attempt::new(protocol, (*address, port).into());
-                    attempt.patience = if passes { COMES } else { STAYS_AWAY };
+                    let attempt = Attempt::new(protocol, (*address, port).into());
+                    let attempt = attempt.expecting(passes);
                     attempts.push((destination.name.as_str(), passes, attempt));
                 }
             }

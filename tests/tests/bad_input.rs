@@ -46,11 +46,7 @@ impl Site {
     fn assert_enforced(&self, when: &str) {
         for (port, is_allowed) in [(80, true), (81, false)] {
             for to in self.server.at(port) {
-                let mut attempt = Attempt::new(Protocol::Tcp, to);
-                attempt.patience /= 3;
-                let outcome = self.client.netns.enter(|| attempt.run());
-                let outcome = outcome.expect("the attempt is possible");
-                assert_eq!(outcome.is_answered(), is_allowed, "{when}: {to} {outcome}");
+                self.client.netns.assert_reaches(when, to, is_allowed);
             }
         }
     }

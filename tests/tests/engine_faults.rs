@@ -3,13 +3,12 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
 
 use dfw_tests::{
-    Agent, Attempt, Container, Engine, EngineOptions, NetNs, Protocol,
+    Agent, Container, Engine, EngineOptions,
     campaign::scale,
     canary::Canaries,
     process::Signal,
@@ -21,10 +20,6 @@ use rustix::process::{Pid, kill_process};
 
 /// How long the agent may take to be right after a fault.
 const CONVERGENCE: Duration = Duration::from_secs(5);
-/// For what is denied.
-const SHORT: Duration = Duration::from_millis(300);
-/// For what shall come: on a busy machine it may come late.
-const COMES: Duration = Duration::from_secs(3);
 
 const LISTEN: [&str; 3] = ["dfw-probe", "listen", "tcp/80"];
 
@@ -89,21 +84,10 @@ impl<'a> Site<'a> {
         assert!(took <= CONVERGENCE, "{fault}: it took {took:?}");
         let (client, stranger) = (self.client.netns(), self.stranger.netns());
         for to in here.iter().flat_map(|container| container.at("shop", 80)) {
-            let client_gets = is_answered(&client, to, COMES);
-            assert!(client_gets, "{fault}: the client and {to}");
-            let stranger_gets = is_answered(&stranger, to, SHORT);
-            assert!(!stranger_gets, "{fault}: the stranger and {to}");
+            client.assert_reaches(fault, to, true);
+            stranger.assert_reaches(fault, to, false);
         }
     }
-}
-
-fn is_answered(from: &NetNs, to: SocketAddr, patience: Duration) -> bool {
-    let attempt = Attempt {
-        patience,
-        ..Attempt::new(Protocol::Tcp, to)
-    };
-    let outcome = from.enter(|| attempt.run());
-    outcome.expect("the attempt is possible").is_answered()
 }
 
 /// Between the agent and the engine, which itself goes on: containers come and go behind the agent's back.
@@ -128,8 +112,7 @@ fn of_the_socket() {
             leaving.remove();
             let stranger = site.stranger.netns();
             for to in born.at("shop", 80) {
-                let leaks = is_answered(&stranger, to, SHORT);
-                assert!(!leaks, "{what}: a leak to {to}");
+                stranger.assert_reaches(&what, to, false);
             }
             thread::sleep(Duration::from_secs(time));
             canaries.assert_going_on(&what);

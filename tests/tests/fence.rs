@@ -3,12 +3,9 @@
 use std::{collections::BTreeSet, thread, time::Duration};
 
 use dfw_agent::datapath::fence::{Fence, remove};
-use dfw_tests::{
-    Agent, Attempt, Bridge, Endpoint, Inventory, Listener, Namespace, NetNs, Protocol, wait,
-};
+use dfw_tests::{Agent, Bridge, Endpoint, Inventory, Listener, Namespace, NetNs, wait};
 
 /// For what is silent.
-const SHORT: Duration = Duration::from_millis(300);
 
 struct Site<'host> {
     host: &'host Namespace,
@@ -48,14 +45,7 @@ impl<'host> Site<'host> {
 #[track_caller]
 fn assert_reach(when: &str, from: &NetNs, to: &Endpoint, reaches: bool) {
     for to in to.at(80) {
-        let mut attempt = Attempt::new(Protocol::Tcp, to);
-        if !reaches {
-            attempt.patience = SHORT;
-        }
-        let outcome = from
-            .enter(|| attempt.run())
-            .expect("an attempt is possible");
-        assert_eq!(outcome.is_answered(), reaches, "{when}: {to} {outcome}");
+        from.assert_reaches(when, to, reaches);
     }
 }
 

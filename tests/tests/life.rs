@@ -21,11 +21,6 @@ use serde_json::Value;
 const UPLINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const LAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-/// For what is denied.
-const SHORT: Duration = Duration::from_millis(300);
-/// For what shall come: on a busy machine it may come late.
-const COMES: Duration = Duration::from_secs(3);
-
 /// An engine with a server, a client and a LAN.
 struct Site {
     lan: Namespace,
@@ -100,14 +95,7 @@ fn assert_enforced(ends: &Ends<'_>, when: &str) {
     let client = ends.client.netns();
     for (port, is_allowed) in [(80, true), (81, false)] {
         for to in ends.server.at("shop", port) {
-            let attempt = Attempt {
-                patience: if is_allowed { COMES } else { SHORT },
-                ..Attempt::new(Protocol::Tcp, to)
-            };
-            let outcome = client
-                .enter(|| attempt.run())
-                .expect("the attempt is possible");
-            assert_eq!(outcome.is_answered(), is_allowed, "{when}: {to} {outcome}");
+            client.assert_reaches(when, to, is_allowed);
         }
     }
 }
@@ -289,18 +277,7 @@ fn who_is_born_without_the_agent() {
         ];
         for (way, from, to, passes) in ways {
             for to in to.at("shop", 80) {
-                let attempt = Attempt {
-                    patience: if passes { COMES } else { SHORT },
-                    ..Attempt::new(Protocol::Tcp, to)
-                };
-                let outcome = from
-                    .enter(|| attempt.run())
-                    .expect("the attempt is possible");
-                assert_eq!(
-                    outcome.is_answered(),
-                    passes,
-                    "{mode}: {way}: {to} {outcome}"
-                );
+                from.assert_reaches(&format!("{mode}: {way}"), to, passes);
             }
         }
         agent.start_again();

@@ -18,10 +18,6 @@ const SERVICE: &str = "com.docker.compose.service";
 
 /// The last packets of a connection are counted when this is over.
 const SETTLE: Duration = Duration::from_millis(50);
-/// For what is denied.
-const SHORT: Duration = Duration::from_millis(300);
-/// For what shall come: on a busy machine it may come late.
-const COMES: Duration = Duration::from_secs(3);
 
 /// Packets of one side of a service so far.
 fn packets(metrics: &Metrics, service: &str, direction: &str, verdict: &str) -> u64 {
@@ -183,10 +179,7 @@ impl Row {
     /// What is wrong.
     fn try_once(&self, agent: &Agent<'_>, a: &Endpoint, to: SocketAddr) -> Option<String> {
         let before = agent.metrics();
-        let attempt = Attempt {
-            patience: SHORT,
-            ..Attempt::new(Protocol::Udp, to)
-        };
+        let attempt = Attempt::new(Protocol::Udp, to).expecting(false);
         let outcome = a
             .netns
             .enter(|| attempt.run())
@@ -352,10 +345,7 @@ fn traffic(endpoints: &[Endpoint; 4]) -> Vec<(Try, &NetNs, Attempt)> {
             for address in [IpAddr::V4(to.v4), IpAddr::V6(to.v6)] {
                 for (letter, protocol, port) in table::TRIES {
                     let to = (address, port).into();
-                    let attempt = Attempt {
-                        patience: SHORT,
-                        ..Attempt::new(protocol, to)
-                    };
+                    let attempt = Attempt::new(protocol, to).expecting(false);
                     let a_try = Try {
                         source,
                         destination,
@@ -407,19 +397,8 @@ fn unlabelled_containers_follow_the_node() {
         let all = plain.at(80).into_iter().map(|to| (&open, to));
         let all = all.chain(open.at(80).into_iter().map(|to| (&plain, to)));
         for (from, to) in all {
-            let attempt = Attempt {
-                patience: if passes { COMES } else { SHORT },
-                ..Attempt::new(Protocol::Tcp, to)
-            };
-            let outcome = from
-                .netns
-                .enter(|| attempt.run())
-                .expect("the attempt is possible");
-            assert_eq!(
-                outcome.is_answered(),
-                passes,
-                "--unlabelled {mode}: {to} {outcome}"
-            );
+            from.netns
+                .assert_reaches(&format!("--unlabelled {mode}"), to, passes);
         }
         thread::sleep(SETTLE);
         let metrics = agent.metrics();

@@ -13,8 +13,6 @@ use dfw_tests::{
 };
 use serde_json::Value;
 
-/// For what is denied.
-const SHORT: Duration = Duration::from_millis(300);
 /// Prometheus' start, and a scrape a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -55,10 +53,7 @@ fn a_query_returns_what_a_denied_connection_raised() {
     // A counter that did not count yet may be absent.
     let before = query(&host, DENIED).unwrap_or_default();
     for to in server.at(80) {
-        let attempt = Attempt {
-            patience: SHORT,
-            ..Attempt::new(Protocol::Tcp, to)
-        };
+        let attempt = Attempt::new(Protocol::Tcp, to).expecting(false);
         let outcome = client.netns.enter(|| attempt.run());
         assert_eq!(
             outcome.expect("the attempt is possible"),

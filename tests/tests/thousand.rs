@@ -12,8 +12,8 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use dfw_tests::{
-    Agent, Attempt, Inventory, Listener, Namespace, Protocol, campaign::scale, inventory::entry,
-    process, scratch::Scratch, wait,
+    Agent, Inventory, Listener, Namespace, campaign::scale, inventory::entry, process,
+    scratch::Scratch, wait,
 };
 use serde_json::Value;
 
@@ -190,12 +190,7 @@ fn assert_enforced(node: &Node) {
     for address in [v4, v6] {
         for (port, is_allowed) in [(80, true), (81, false)] {
             let to = SocketAddr::new(address.parse().expect("an address"), port);
-            let attempt = Attempt {
-                patience: Duration::from_millis(500),
-                ..Attempt::new(Protocol::Tcp, to)
-            };
-            let outcome = client.enter(|| attempt.run()).expect("it is possible");
-            assert_eq!(outcome.is_answered(), is_allowed, "{to}: {outcome}");
+            client.assert_reaches("cold start", to, is_allowed);
         }
     }
 }

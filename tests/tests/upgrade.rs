@@ -10,7 +10,7 @@ use std::{
 };
 
 use dfw_tests::{
-    Agent, Attempt, Bridge, Endpoint, Inventory, Listener, Namespace, Protocol, agent,
+    Agent, Bridge, Endpoint, Inventory, Listener, Namespace, agent,
     campaign::scale,
     canary::{Datagrams, Tally, Transfer},
     process, wait,
@@ -19,10 +19,6 @@ use serde_json::Value;
 
 /// How long everything has to hold after each step.
 const WATCH: Duration = Duration::from_millis(500);
-/// For what is denied.
-const SHORT: Duration = Duration::from_millis(300);
-/// For what shall come: on a busy machine it may come late.
-const COMES: Duration = Duration::from_secs(3);
 
 /// The object with its log statements is another program to the kernel; the maps are the same.
 const ONE: &[(&str, &str)] = &[("DFW_LOG_LEVEL", "info")];
@@ -74,13 +70,7 @@ impl Site {
     fn assert_enforced(&self, when: &str) {
         for (port, is_allowed) in [(80, true), (81, false)] {
             for to in self.server.at(port) {
-                let attempt = Attempt {
-                    patience: if is_allowed { COMES } else { SHORT },
-                    ..Attempt::new(Protocol::Tcp, to)
-                };
-                let outcome = self.client.netns.enter(|| attempt.run());
-                let outcome = outcome.expect("the attempt is possible");
-                assert_eq!(outcome.is_answered(), is_allowed, "{when}: {to} {outcome}");
+                self.client.netns.assert_reaches(when, to, is_allowed);
             }
         }
     }
@@ -285,7 +275,7 @@ fn an_object_that_the_kernel_refuses_changes_nothing() {
     agent.start_again();
     wait::expect(
         "the maps of the refused object are gone",
-        SHORT * 10,
+        Duration::from_secs(3),
         || (!agent.bpffs().join("v3").exists()).then_some(()),
     );
     site.assert_enforced("started again");

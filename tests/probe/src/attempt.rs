@@ -12,6 +12,11 @@ use socket2::{Domain, Socket, Type};
 
 use crate::icmp;
 
+/// How long to wait for what shall come; reached on a busy machine only.
+const COMES: Duration = Duration::from_secs(3);
+/// How long to wait for what shall not come.
+const STAYS_AWAY: Duration = Duration::from_millis(300);
+
 /// What is sent. ICMP is an echo request of the family of the address; its port is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -91,6 +96,14 @@ impl Attempt {
             to,
             from: None,
             patience: Duration::from_secs(1),
+        }
+    }
+
+    /// The same with the patience that is needed to see an answer, or that there is none.
+    pub const fn expecting(self, answer: bool) -> Self {
+        Self {
+            patience: if answer { COMES } else { STAYS_AWAY },
+            ..self
         }
     }
 
