@@ -6,11 +6,12 @@ mod tampering;
 mod view;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use self::ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted};
+use self::ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted, with_programs};
 use crate::{
     model::{Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
     policy::{Compiled, Compiler, Mode, Options, RuleText},
@@ -233,12 +234,17 @@ impl<D: Datapath> Reconciler<D> {
             .collect();
         let due = self.grow_up(&mut inventory, links, now);
         let wanted = wanted(&inventory);
-        // On a running node the policy comes before the programs, or these would cut what they do not know yet. Later
-        // a port is closed first.
-        if self.is_settled {
+        let enforcing = self.options.unlabelled == Mode::Enforce;
+        // A port is closed before it is anybody's: at the bridge of a node that enforces, whom the maps call an endpoint
+        // passes. Only where it was open so far the policy comes first, or the programs would cut what they do not know.
+        let is_closed = self.is_settled || (enforcing && !self.datapath.touched().is_empty());
+        let known = if is_closed {
             self.attach(&wanted, &mut findings);
-        }
-        let compiled = self.compiler.compile(&inventory, &self.options);
+            with_programs(&inventory, &self.datapath.attached())
+        } else {
+            Cow::Borrowed(&inventory)
+        };
+        let compiled = self.compiler.compile(&known, &self.options);
         findings.extend(compiled.findings.iter().cloned());
         let before = self.datapath.endpoints();
         let leaving: Vec<u32> = before
@@ -249,7 +255,6 @@ impl<D: Datapath> Reconciler<D> {
         if !leaving.is_empty() {
             observer.retire(&leaving);
         }
-        let enforcing = self.options.unlabelled == Mode::Enforce;
         let (applied, error) = match self.datapath.apply(&compiled, enforcing) {
             Ok(applied) => (applied, None),
             Err(error) => (Applied::default(), Some(error.to_string())),

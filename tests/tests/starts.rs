@@ -11,7 +11,7 @@ use std::{
 };
 
 use dfw_tests::{
-    Agent, Attempt, Container, Engine, EngineOptions, Namespace, Protocol,
+    Agent, Container, Engine, EngineOptions, Namespace,
     campaign::scale,
     process::{self, Signal},
     receipts::{Hook, PORTS, Receipts, is_complete},
@@ -252,6 +252,23 @@ fn while_the_agent_is_killed_and_started_again() {
     targets.assert_none_delivered(&format!("{kills} kills"), ports);
 }
 
+/// Those that were born without it have the agent's programs before the bridge is told that they are endpoints.
+#[test]
+fn when_the_agent_comes_back() {
+    let site = Site::new();
+    let targets = site.targets();
+    let mut agent = site.agent("enforce");
+    agent.kill();
+    let ports = thread::scope(|scope| {
+        let blast = scope.spawn(|| targets.blast(8, SECOND * 6, &[]));
+        // Most of them run by then.
+        thread::sleep(SECOND * 4);
+        agent.start_again();
+        blast.join().expect("no panic")
+    });
+    targets.assert_none_delivered("born without an agent", ports);
+}
+
 /// While no agent runs, the engine gives the address of one that is gone to the next.
 #[test]
 fn with_the_address_of_one_that_is_gone() {
@@ -320,9 +337,7 @@ fn while_the_agent_is_stopped() {
     let (client, other) = (client.netns(), kept[0].netns());
     for to in kept[1].at("shop", 80) {
         for (from, is_allowed) in [(&client, true), (&other, false)] {
-            let outcome = from.enter(|| Attempt::new(Protocol::Tcp, to).run());
-            let outcome = outcome.expect("the attempt is possible");
-            assert_eq!(outcome.is_answered(), is_allowed, "{to} {outcome}");
+            from.assert_reaches("after it went on", to, is_allowed);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Ports of bridges: which are to have programs, and whose they may be.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use crate::model::{Container, Endpoint, Inventory, Link, Links, Role};
 
@@ -19,6 +19,20 @@ pub(super) fn wanted(inventory: &Inventory) -> BTreeSet<(u32, Role)> {
         .map(|ifindex| (ifindex, Role::Endpoint))
         .chain(bridges)
         .collect()
+}
+
+/// Those who are endpoints: whose port could not be closed, another one's address would let it pass the bridge.
+pub(super) fn with_programs<'a>(
+    inventory: &'a Inventory,
+    attached: &BTreeSet<(u32, Role)>,
+) -> Cow<'a, Inventory> {
+    let has_programs = |endpoint: &Endpoint| attached.contains(&(endpoint.ifindex, Role::Endpoint));
+    if inventory.endpoints.iter().all(has_programs) {
+        return Cow::Borrowed(inventory);
+    }
+    let mut known = inventory.clone();
+    known.endpoints.retain(has_programs);
+    Cow::Owned(known)
 }
 
 /// Ports that an earlier agent would have closed; none when there was none.
