@@ -5,8 +5,6 @@ use std::{collections::BTreeSet, thread, time::Duration};
 use dfw_agent::datapath::fence::{Fence, remove};
 use dfw_tests::{Agent, Bridge, Endpoint, Inventory, Listener, Namespace, NetNs, wait};
 
-/// For what is silent.
-
 struct Site<'host> {
     host: &'host Namespace,
     ends: Vec<Endpoint>,
