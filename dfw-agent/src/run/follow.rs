@@ -349,14 +349,15 @@ impl Follower {
             .filter(|finding| !known.contains(finding))
         {
             let crate::model::Finding {
-                subject,
-                label,
-                message,
-                text,
+                level,
                 code,
+                message,
                 ..
             } = finding;
-            match finding.level {
+            // What concerns the node has no subject, what concerns no label no text.
+            let [subject, label, text] = [&finding.subject, &finding.label, &finding.text]
+                .map(|field| Some(field.as_str()).filter(|field| !field.is_empty()));
+            match level {
                 crate::model::Level::Error => {
                     tracing::error!(subject, label, text, code, "{message}");
                 }

@@ -71,6 +71,8 @@ where
     // What libraries have to say below a warning is about themselves.
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        // It warns of each answer that nobody waits for any more.
+        .with_target("netlink_proto::connection", level.min(LevelFilter::ERROR))
         .with_target("dfw", level)
         .with_target("dfw_agent", level)
         .with_target("dfw_ebpf", level);
