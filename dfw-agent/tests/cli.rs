@@ -12,7 +12,11 @@ use std::{
 };
 
 use dfw_agent::{
-    model::{EndpointView, View},
+    model::{
+        BoundNetwork, Container, Endpoint, EndpointView, Inventory, LABEL_PROJECT, LABEL_SERVICE,
+        Network, View,
+    },
+    policy::{Compiler, Held, InForce, Mode, Options},
     telemetry::{Kernel, KernelFigures, Metrics, http, listen},
 };
 use tokio::sync::{Notify, watch};
@@ -97,8 +101,12 @@ fn a_wrong_command_line_is_2() {
 
 #[test]
 fn no_agent_is_69_with_the_remedy() {
-    for command in ["status", "ls"] {
-        let output = run(&[command, "--socket", "/nonexistent/dfw.sock"]);
+    for command in [
+        &["status"][..],
+        &["ls"],
+        &["explain", "web", "db", "tcp/5432"],
+    ] {
+        let output = run(&[command, &["--socket", "/nonexistent/dfw.sock"]].concat());
         assert_eq!(code(&output), 69);
         insta::allow_duplicates! {
             insta::assert_snapshot!(stderr(&output), @r"
@@ -194,6 +202,7 @@ fn the_manual_and_the_completions_know_every_command() {
         "status",
         "ls",
         "check",
+        "explain",
         "uninstall",
         "completions",
         "man",
@@ -317,6 +326,10 @@ struct Served {
 
 impl Served {
     fn new(view: View) -> Self {
+        Self::with(view, None)
+    }
+
+    fn with(view: View, in_force: Option<InForce>) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("dfw.sock");
         let stop = Arc::new(Notify::new());
@@ -334,6 +347,7 @@ impl Served {
                 let shared = http::Shared {
                     view,
                     metrics,
+                    in_force: watch::channel(in_force.map(Arc::new)).1,
                     stop: Arc::clone(&told),
                 };
                 ready.send(()).expect("somebody waits");
@@ -415,6 +429,99 @@ fn status_and_ls_ask_the_agent() {
     let seen: View =
         serde_json::from_slice(&served.run(&["status", "-o", "json"]).stdout).expect("JSON");
     assert_eq!(seen, view());
+}
+
+/// A shop of web and db on one network; web may go to db, which lets nobody in.
+fn shop() -> InForce {
+    let service = |name: &str, number: u8, label: (&str, &str)| Endpoint {
+        ifindex: number.into(),
+        interface: format!("veth{number}"),
+        network: 5,
+        container: Arc::new(Container {
+            id: name.to_owned(),
+            name: format!("shop-{name}-1"),
+            labels: [(LABEL_PROJECT, "shop"), (LABEL_SERVICE, name), label]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..Container::default()
+        }),
+        mac: format!("02:00:00:00:00:0{number}").parse().expect("MAC"),
+        addresses: vec![[172, 18, 0, number].into()],
+    };
+    let network = Network {
+        id: "net".to_owned(),
+        name: "shop_default".to_owned(),
+        project: Some("shop".to_owned()),
+        short_name: Some("default".to_owned()),
+        bridge: "br-0".to_owned(),
+        subnets: vec!["172.18.0.0/16".parse().expect("net")],
+    };
+    let inventory = Inventory {
+        endpoints: vec![
+            service("web", 2, ("dfw.egress", "any to service:db")),
+            service("db", 3, ("dfw.mode", "enforce")),
+            service("cron\u{1b}[2J", 4, ("dfw.mode", "audit")),
+        ],
+        networks: vec![BoundNetwork {
+            ifindex: 5,
+            network,
+            foreign_ports: Vec::new(),
+        }],
+        ..Inventory::default()
+    };
+    let options = Options {
+        unlabelled: Mode::Audit,
+        prefix: "dfw.".to_owned(),
+    };
+    let compiled = Compiler::new(1, Held::default()).compile(&inventory, &options);
+    InForce {
+        inventory,
+        compiled,
+        prefix: options.prefix,
+    }
+}
+
+#[test]
+fn explain_tells_what_is_denied_and_what_is_missing() {
+    let served = Served::with(view(), Some(shop()));
+    let output = served.run(&["explain", "shop/web", "shop/db", "tcp/5432"]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (3, ""));
+    insta::assert_snapshot!(stdout(&output), @r#"
+    egress   shop/web   allow   dfw.egress: "any to service:db"
+    ingress  shop/db    deny    nothing allows it
+    hint: on db   dfw.ingress: "tcp/5432 from service:web"
+    "#);
+
+    let output = served.run(&["explain", "cron\u{1b}[2J", "172.18.0.99", "udp/53"]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+    insta::assert_snapshot!(stdout(&output), @r"egress   shop/cron\u{1b}[2J   audit   the peer's address belongs to a managed network, but to no known endpoint; passes all the same, for dfw.mode is audit");
+
+    let output = served.run(&["explain", "web", "db", "tcp/5432", "-o", "json"]);
+    assert_eq!(code(&output), 3);
+    insta::assert_snapshot!(stdout(&output), @r#"{"passes":false,"paths":[{"pairs":[{"from":"shop-web-1","to":"shop-db-1","family":"IPv4"}],"passes":false,"sides":[{"direction":"egress","endpoint":"shop/web","mode":"enforce","governed":true,"verdict":"allow","reason":"allowed","rule":{"label":"dfw.egress","text":"any to service:db"},"why":"dfw.egress: \"any to service:db\""},{"direction":"ingress","endpoint":"shop/db","mode":"enforce","governed":true,"verdict":"deny","reason":"no-rule","rule":null,"why":"nothing allows it"}],"hints":[{"on":"db","text":"dfw.ingress: \"tcp/5432 from service:web\""}]}],"notes":[]}"#);
+
+    let output = served.run(&["explain", "wbe", "db", "tcp/5432"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
+    insta::assert_snapshot!(stderr(&output), @r"
+    dfw: error: nobody here is called `wbe`
+    hint: did you mean `web`?
+    ");
+
+    let long = "a".repeat(5000);
+    let output = served.run(&["explain", &long, "db", "tcp/5432"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
+}
+
+#[test]
+fn explain_waits_for_what_is_in_force() {
+    let served = Served::new(view());
+    let output = served.run(&["explain", "web", "db", "tcp/5432"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (69, ""));
+    let socket = served.socket.to_str().expect("UTF-8");
+    insta::assert_snapshot!(stderr(&output).replace(socket, "SOCKET"), @r"
+    dfw: error: the agent on SOCKET has put nothing in force yet
+    hint: ask again in a moment; `dfw status` tells what it waits for
+    ");
 }
 
 #[test]

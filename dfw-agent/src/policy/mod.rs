@@ -7,6 +7,7 @@
 
 mod address;
 mod compile;
+mod explain;
 mod flatten;
 mod index;
 mod intern;
@@ -26,6 +27,9 @@ mod tests;
 
 pub use self::{
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText},
+    explain::{
+        Explanation, Hint, InForce, Names, Path, Question, Side, Source, Unanswerable, explain,
+    },
     intern::Held,
     label::{check_container, check_labels},
     mode::{Mode, ModeError},

@@ -51,6 +51,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     privileges::give_up()?;
     let (view, views) = watch::channel(Arc::new(View::default()));
     let (rules, rule_texts) = watch::channel(Rules::default());
+    let (in_force, policies) = watch::channel(None);
     let (stop, halt) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (ready, is_ready) = oneshot::channel();
     let seed = Seed {
@@ -63,7 +64,11 @@ pub fn run(config: Config) -> Result<(), Failure> {
             prefix: config.label_prefix,
         },
         views: views.clone(),
-        published: Published { view, rules },
+        published: Published {
+            view,
+            rules,
+            in_force,
+        },
         halt: Arc::clone(&halt),
     };
     let (follower, has_ended) = spawn(seed, ready)?;
@@ -76,6 +81,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         let shared = http::Shared {
             view: views.clone(),
             metrics: ready.metrics,
+            in_force: policies,
             stop: Arc::clone(&stop),
         };
         let forever = std::future::pending;

@@ -1,10 +1,10 @@
-//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view and the order to stop on the Unix socket.
+//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view, questions and the order to stop on the Unix socket.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::metrics::{self, Metrics};
-use crate::model::View;
+use crate::{
+    model::View,
+    policy::{InForce, Question, explain},
+};
 
 /// Most connections of one listener at a time; more wait in the kernel's queue. The agent's descriptors are for the maps.
 const CONNECTIONS_MAX: usize = 64;
@@ -30,6 +33,8 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// How long requests under way may go on once the agent is to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Most bytes of a question: two names and a port.
+const QUESTION_MAX: usize = 4096;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -38,6 +43,8 @@ pub struct Shared {
     pub view: watch::Receiver<Arc<View>>,
     /// The metrics.
     pub metrics: Metrics,
+    /// What the kernel holds, since the first pass that succeeded.
+    pub in_force: watch::Receiver<Option<Arc<InForce>>>,
     /// Notified by `POST /v1/stop`: the agent is to end as on SIGTERM.
     pub stop: Arc<Notify>,
 }
@@ -47,11 +54,23 @@ pub fn public(shared: Shared) -> Router {
     public_routes().with_state(shared)
 }
 
-/// What those may ask who may write to the socket: the public routes, `GET /v1/view` and `POST /v1/stop`.
+/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, `POST /v1/explain` and
+/// `POST /v1/stop`.
 pub fn commands(shared: Shared) -> Router {
+    // An answer lays out the maps anew, so one is made at a time.
+    let turn = Arc::new(Semaphore::new(1));
+    let answer = move |State(shared): State<Shared>, Json(question): Json<Question>| {
+        let turn = Arc::clone(&turn);
+        async move {
+            let _turn = turn.acquire().await.expect("never closed");
+            answer(shared, question).await
+        }
+    };
     public_routes()
         .route("/v1/view", get(view))
+        .route("/v1/explain", post(answer))
         .route("/v1/stop", post(stop))
+        .layer(DefaultBodyLimit::max(QUESTION_MAX))
         .with_state(shared)
 }
 
@@ -106,18 +125,27 @@ fn public_routes() -> Router<Shared> {
 async fn scrape(State(shared): State<Shared>) -> Response {
     match tokio::task::spawn_blocking(move || shared.metrics.encode()).await {
         Ok(Ok(text)) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Ok(Err(error)) => broken(&error),
-        Err(error) => broken(&error),
+        Ok(Err(error)) => broken("the metrics cannot be written", &error),
+        Err(error) => broken("the metrics cannot be written", &error),
     }
 }
 
-fn broken(error: &dyn std::error::Error) -> Response {
-    tracing::error!(%error, "the metrics cannot be written");
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "the metrics cannot be written, see the log\n",
-    )
-        .into_response()
+fn broken(what: &str, error: &dyn std::error::Error) -> Response {
+    tracing::error!(%error, "{what}");
+    let body = format!("{what}, see the log\n");
+    (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
+}
+
+/// 200 with the explanation, 422 with what is wrong with the question, 503 before anything is in force.
+async fn answer(shared: Shared, question: Question) -> Response {
+    let Some(in_force) = shared.in_force.borrow().clone() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "nothing is in force yet\n").into_response();
+    };
+    match tokio::task::spawn_blocking(move || explain(&in_force, &question)).await {
+        Ok(Ok(explanation)) => Json(explanation).into_response(),
+        Ok(Err(refusal)) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
+        Err(error) => broken("the question cannot be answered", &error),
+    }
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
@@ -167,6 +195,7 @@ mod tests {
         Shared {
             view,
             metrics,
+            in_force: watch::channel(None).1,
             stop: Arc::default(),
         }
     }

@@ -1,0 +1,135 @@
+//! `dfw explain`.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use super::{AgentArgs, Error, Format, OutputArgs, write_json};
+use crate::{
+    exit::{ExitCode, Failure},
+    policy::{Explanation, Names, Path, Question, Side, Unanswerable},
+    telemetry::text,
+};
+
+/// Tell what becomes of a connection, which rule decides, and what is missing
+///
+/// FROM and TO are a container, PROJECT/SERVICE, a service, an address, `host` or `world`; container:NAME and service:NAME
+/// tell the one from the other. Ends with 3 when it is denied.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dfw explain shop/web shop/db tcp/5432
+  dfw explain world web tcp/80
+  dfw explain 10.0.0.7 shop-web-1 icmp -o json")]
+pub(super) struct Args {
+    /// Who opens the connection
+    from: String,
+
+    /// Whom it goes to
+    to: String,
+
+    /// Protocol and port, as in a label
+    #[arg(value_name = "PROTO/PORT")]
+    ports: String,
+
+    #[command(flatten)]
+    agent: AgentArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Args {
+    pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
+        let question = Question {
+            from: self.from,
+            to: self.to,
+            ports: self.ports,
+        };
+        let (client, _) = self.agent.load()?;
+        let explanation = client.explain(&question)?.map_err(Failure::from)?;
+        match self.output.output {
+            Format::Table => print(out, &explanation)?,
+            Format::Json => write_json(out, &explanation)?,
+        }
+        Ok(if explanation.passes {
+            ExitCode::Success
+        } else {
+            ExitCode::Findings
+        })
+    }
+}
+
+impl From<Unanswerable> for Failure {
+    fn from(refusal: Unanswerable) -> Self {
+        Self::new(ExitCode::Usage, refusal.message, refusal.hint)
+    }
+}
+
+/// Pairs that one line names.
+const PAIRS: usize = 3;
+
+fn print(out: &mut impl Write, explanation: &Explanation) -> io::Result<()> {
+    let Explanation { paths, notes, .. } = explanation;
+    let sides = || paths.iter().flat_map(|path| &path.sides);
+    let width = sides().map(|side| text::escape(&side.endpoint).chars().count());
+    let width = width.max().unwrap_or_default();
+    for (number, path) in paths.iter().enumerate() {
+        if paths.len() > 1 {
+            if number > 0 {
+                writeln!(out)?;
+            }
+            writeln!(out, "{}", heading(&path.pairs))?;
+        }
+        for side in &path.sides {
+            print_side(out, side, width)?;
+        }
+        print_hints(out, path)?;
+    }
+    for note in notes {
+        writeln!(out, "note: {}", text::one_line(note))?;
+    }
+    Ok(())
+}
+
+fn print_side(out: &mut impl Write, side: &Side, width: usize) -> io::Result<()> {
+    let colour = match side.verdict.as_str() {
+        "allow" => AnsiColor::Green.on_default(),
+        "deny" => AnsiColor::Red.on_default(),
+        "audit" => AnsiColor::Yellow.on_default(),
+        _ => Style::new(),
+    };
+    let name = text::escape(&side.endpoint);
+    let why = text::one_line(&side.why);
+    let verdict = text::escape(&side.verdict);
+    writeln!(
+        out,
+        "{:<8} {name:<width$}   {colour}{verdict:<5}{colour:#}   {why}",
+        text::escape(&side.direction)
+    )
+}
+
+fn print_hints(out: &mut impl Write, path: &Path) -> io::Result<()> {
+    for hint in &path.hints {
+        let on = text::escape(&hint.on);
+        writeln!(out, "hint: on {on}   {}", text::one_line(&hint.text))?;
+    }
+    Ok(())
+}
+
+/// Which pairs the lines below are about.
+fn heading(pairs: &[Names]) -> String {
+    let line = |names: &Names| {
+        let Names { from, to, family } = names;
+        format!(
+            "{} -> {} ({})",
+            text::escape(from),
+            text::escape(to),
+            text::escape(family)
+        )
+    };
+    let shown: Vec<String> = pairs.iter().take(PAIRS).map(line).collect();
+    match pairs.len().saturating_sub(PAIRS) {
+        0 => format!("{}:", shown.join(", ")),
+        more => format!("{} and {more} more:", shown.join(", ")),
+    }
+}
