@@ -283,6 +283,25 @@ fn a_compose_file_goes_through_docker_compose() {
         (0, "ok: 1 container, 0 with dfw. labels\n".to_owned())
     );
 
+    let mut command = dfw(&["check", "-f", "a.yaml", "b.yml", "c.json"]);
+    command
+        .current_dir(directory.path())
+        .env("PATH", directory.path());
+    fs::write(directory.path().join("a.yaml"), "").expect("written");
+    fs::write(directory.path().join("b.yml"), "").expect("written");
+    let alone = r#"{"name":"other","services":{"api":{}}}"#;
+    fs::write(directory.path().join("c.json"), alone).expect("written");
+    let merge = r#"[ "$*" = "compose --file a.yaml --file b.yml config --format json" ] || exit 9
+        echo '{"name":"shop","services":{"db":{},"web":{}}}'"#;
+    fs::write(&docker, format!("#!/bin/sh\n{merge}\n")).expect("written");
+    let output = command.output().expect("the binary runs");
+    assert_eq!(
+        stdout(&output),
+        "ok: 3 containers, 0 with dfw. labels\n",
+        "{}",
+        stderr(&output)
+    );
+
     for absent in [
         None,
         Some("echo unknown command: docker compose >&2; exit 1"),
@@ -298,7 +317,7 @@ fn a_compose_file_goes_through_docker_compose() {
     }
 
     let (code, said) = check(Some(
-        "[ $2 = version ] && exit 0; echo services must be a mapping >&2; exit 1",
+        "[ $2 = version ] && exit 0; echo level=warning TAG is not set >&2; echo services must be a mapping >&2; exit 1",
     ));
     assert_eq!(code, 78);
     insta::assert_snapshot!(said, @r"
@@ -498,7 +517,7 @@ fn explain_tells_what_is_denied_and_what_is_missing() {
 
     let output = served.run(&["explain", "web", "db", "tcp/5432", "-o", "json"]);
     assert_eq!(code(&output), 3);
-    insta::assert_snapshot!(stdout(&output), @r#"{"passes":false,"paths":[{"pairs":[{"from":"shop-web-1","to":"shop-db-1","family":"IPv4"}],"passes":false,"sides":[{"direction":"egress","endpoint":"shop/web","mode":"enforce","governed":true,"verdict":"allow","reason":"allowed","rule":{"label":"dfw.egress","text":"any to service:db"},"why":"dfw.egress: \"any to service:db\""},{"direction":"ingress","endpoint":"shop/db","mode":"enforce","governed":true,"verdict":"deny","reason":"no-rule","rule":null,"why":"nothing allows it"}],"hints":[{"on":"db","text":"dfw.ingress: \"tcp/5432 from service:web\""}]}],"notes":[]}"#);
+    insta::assert_snapshot!(stdout(&output), @r#"{"passes":false,"paths":[{"pairs":[{"from":"shop-web-1","to":"shop-db-1","family":"IPv4"}],"passes":false,"sides":[{"direction":"egress","endpoint":"shop/web","mode":"enforce","governed":true,"verdict":"allow","reason":"allowed","rule":{"label":"dfw.egress","text":"any to service:db"},"why":"dfw.egress: \"any to service:db\"","hint":null},{"direction":"ingress","endpoint":"shop/db","mode":"enforce","governed":true,"verdict":"deny","reason":"no-rule","rule":null,"why":"nothing allows it","hint":{"on":"db","text":"dfw.ingress: \"tcp/5432 from service:web\""}}]}],"notes":[]}"#);
 
     let output = served.run(&["explain", "wbe", "db", "tcp/5432"]);
     assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
@@ -510,6 +529,94 @@ fn explain_tells_what_is_denied_and_what_is_missing() {
     let long = "a".repeat(5000);
     let output = served.run(&["explain", &long, "db", "tcp/5432"]);
     assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
+}
+
+/// Without an agent, of what is only planned.
+#[test]
+fn explain_reads_compose_files() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("compose.json");
+    let project = r#"{"name":"shop","networks":{"back":{"enable_ipv6":true},"lan":{"driver":"macvlan"}},"services":{
+        "web":{"labels":{"dfw.egress":"any to service:db"},"networks":{"back":null}},
+        "db":{"labels":{"dfw.ingress":"tcp/5432 from service:api"},"networks":{"back":{"ipv4_address":"172.18.0.9"}}},
+        "cron":{"networks":["back"]},
+        "printer":{"networks":["lan"]},
+        "probe":{"network_mode":"service:db"}}}"#;
+    fs::write(&file, project).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let explain = |arguments: &[&str]| {
+        let output = run(&[&["explain", "-f", file], arguments].concat());
+        let said = stdout(&output) + &stderr(&output);
+        (code(&output), said.replace(file, "FILE"))
+    };
+    let (code, said) = explain(&["web", "db", "tcp/5432"]);
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(said, @r#"
+    egress   shop/web   allow   dfw.egress: "any to service:db"
+    ingress  shop/db    deny    nothing allows it
+    hint: on db   dfw.ingress.web: "tcp/5432 from service:web"
+    "#);
+    let (code, said) = explain(&["web", "172.18.0.9", "tcp/5432", "-o", "json"]);
+    assert_eq!(code, 3);
+    assert!(
+        said.contains(r#""to":"db","family":"IPv4""#)
+            && !said.contains("IPv6")
+            && said.ends_with("\"notes\":[]}\n"),
+        "{said}"
+    );
+    let (code, said) = explain(&["web", "probe", "tcp/5432"]);
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(said, @r#"
+    egress   shop/web   allow   dfw.egress: "any to service:db"
+    ingress  shop/db    deny    nothing allows it
+    hint: on db   dfw.ingress.web: "tcp/5432 from service:web"
+    note: `shop/probe` shares the network of `shop/db`, whose rules govern it
+    "#);
+    let (code, said) = explain(&["cron", "host", "udp/53"]);
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(said, @"egress   shop/cron   audit   nothing allows it; passes all the same, for it has no rules, and the node's --unlabelled is audit");
+    let (code, _) = explain(&["cron", "host", "udp/53", "--unlabelled", "enforce"]);
+    assert_eq!(code, 3);
+    let (code, said) = explain(&["printer", "db", "tcp/5432"]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(said, @r"
+    dfw: error: `printer` has no port that is governed: macvlan
+    hint: name somebody whom `dfw ls` lists
+    ");
+    let (code, said) = explain(&["web", "dbb", "tcp/5432"]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(said, @r"
+    dfw: error: nobody here is called `dbb`
+    hint: did you mean `db`?
+    ");
+
+    let by_address = project.replace("service:api", "172.16.0.0/12");
+    fs::write(file, by_address).expect("written");
+    let (code, said) = explain(&["web", "db", "tcp/5432"]);
+    assert_eq!(code, 3, "IPv6 is not in that net");
+    insta::assert_snapshot!(said, @r#"
+    web -> db (IPv4):
+    egress   shop/web   allow   dfw.egress: "any to service:db"
+    ingress  shop/db    allow   dfw.ingress: "tcp/5432 from 172.16.0.0/12"
+
+    web -> db (IPv6):
+    egress   shop/web   allow   dfw.egress: "any to service:db"
+    ingress  shop/db    deny    nothing allows it
+    hint: on db   dfw.ingress.web: "tcp/5432 from service:web"
+    note: addresses are invented, so rules by address may say otherwise once it runs
+    "#);
+
+    let labels = directory.path().join("labels");
+    fs::write(&labels, "dfw.ingress: tcp/80 from any").expect("written");
+    let labels = labels.to_str().expect("UTF-8");
+    let output = run(&["explain", "-f", labels, "a", "b", "tcp/80"]);
+    assert_eq!(self::code(&output), 78);
+    insta::assert_snapshot!(stderr(&output).replace(labels, "FILE"), @r"
+    dfw: error: FILE is no compose project, which says who is on which network
+    hint: name compose files, or what `docker compose config --format json` prints
+    ");
+    let output = run(&["explain", "-f", file, "--socket", "/x", "a", "b", "tcp/80"]);
+    assert_eq!(self::code(&output), 2);
 }
 
 #[test]

@@ -3,11 +3,16 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use dfw_common::reason::Direction;
 
-use super::{AgentArgs, Error, Format, OutputArgs, write_json};
+use super::{AgentArgs, Error, Format, OutputArgs, offline, write_json};
 use crate::{
+    config::{self, Unlabelled},
     exit::{ExitCode, Failure},
-    policy::{Explanation, Names, Path, Question, Side, Unanswerable},
+    policy::{
+        self, Compiler, Explanation, Held, InForce, Names, Options, Peer, Question, Side,
+        Unanswerable,
+    },
     telemetry::text,
 };
 
@@ -19,7 +24,8 @@ use crate::{
 #[command(after_help = "Examples:
   dfw explain shop/web shop/db tcp/5432
   dfw explain world web tcp/80
-  dfw explain 10.0.0.7 shop-web-1 icmp -o json")]
+  dfw explain 10.0.0.7 shop-web-1 icmp -o json
+  dfw explain -f compose.yaml web db tcp/5432")]
 pub(super) struct Args {
     /// Who opens the connection
     from: String,
@@ -30,6 +36,18 @@ pub(super) struct Args {
     /// Protocol and port, as in a label
     #[arg(value_name = "PROTO/PORT")]
     ports: String,
+
+    /// Compose files to ask instead of the agent, as `dfw check` reads them
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["socket", "config"])]
+    file: Vec<String>,
+
+    /// With --file: mode of containers without rules
+    #[arg(long, value_name = "MODE", requires = "file", default_value = "audit")]
+    unlabelled: Unlabelled,
+
+    /// With --file: prefix of the labels [default: dfw.]
+    #[arg(long, value_name = "PREFIX", requires = "file")]
+    label_prefix: Option<String>,
 
     #[command(flatten)]
     agent: AgentArgs,
@@ -45,8 +63,18 @@ impl Args {
             to: self.to,
             ports: self.ports,
         };
-        let (client, _) = self.agent.load()?;
-        let explanation = client.explain(&question)?.map_err(Failure::from)?;
+        let explanation = if self.file.is_empty() {
+            let (client, _) = self.agent.load()?;
+            client.explain(&question)?
+        } else {
+            let options = Options {
+                unlabelled: self.unlabelled.into(),
+                prefix: config::label_prefix(self.label_prefix)?,
+            };
+            let planned = planned(&self.file, options)?;
+            policy::explain(&planned, &question).map(|explanation| told_of(&planned, explanation))
+        };
+        let explanation = explanation.map_err(Failure::from)?;
         match self.output.output {
             Format::Table => print(out, &explanation)?,
             Format::Json => write_json(out, &explanation)?,
@@ -57,6 +85,49 @@ impl Args {
             ExitCode::Findings
         })
     }
+}
+
+/// What would be in force if the project ran here.
+fn planned(files: &[String], options: Options) -> Result<InForce, Failure> {
+    let offline = offline::read(files)?;
+    if !offline.is_whole {
+        return Err(Failure::new(
+            ExitCode::Config,
+            format!(
+                "{} is no compose project, which says who is on which network",
+                files.join(" and ")
+            ),
+            "name compose files, or what `docker compose config --format json` prints",
+        ));
+    }
+    let inventory = offline::inventory(&offline);
+    let compiled = Compiler::new(1, Held::default()).compile(&inventory, &options);
+    Ok(InForce {
+        inventory,
+        compiled,
+        prefix: options.prefix,
+    })
+}
+
+/// With a word about what nobody can know beforehand.
+fn told_of(planned: &InForce, mut explanation: Explanation) -> Explanation {
+    let InForce {
+        inventory, prefix, ..
+    } = planned;
+    let labels = inventory.containers.iter().flat_map(|one| &one.labels);
+    let mut peers = labels.flat_map(|(key, value)| {
+        let key = key.strip_prefix(prefix.as_str()).unwrap_or_default();
+        let side = Direction::ALL
+            .into_iter()
+            .find(|side| key.starts_with(side.name()));
+        let rules = side.and_then(|side| policy::parse_rules(side, value).ok());
+        rules.into_iter().flatten().flat_map(|rule| rule.peers)
+    });
+    if peers.any(|peer| matches!(peer, Peer::Cidr(_))) {
+        let note = "addresses are invented, so rules by address may say otherwise once it runs";
+        explanation.notes.push(note.to_owned());
+    }
+    explanation
 }
 
 impl From<Unanswerable> for Failure {
@@ -83,7 +154,7 @@ fn print(out: &mut impl Write, explanation: &Explanation) -> io::Result<()> {
         for side in &path.sides {
             print_side(out, side, width)?;
         }
-        print_hints(out, path)?;
+        print_hints(out, &path.sides)?;
     }
     for note in notes {
         writeln!(out, "note: {}", text::one_line(note))?;
@@ -108,8 +179,8 @@ fn print_side(out: &mut impl Write, side: &Side, width: usize) -> io::Result<()>
     )
 }
 
-fn print_hints(out: &mut impl Write, path: &Path) -> io::Result<()> {
-    for hint in &path.hints {
+fn print_hints(out: &mut impl Write, sides: &[Side]) -> io::Result<()> {
+    for hint in sides.iter().filter_map(|side| side.hint.as_ref()) {
         let on = text::escape(&hint.on);
         writeln!(out, "hint: on {on}   {}", text::one_line(&hint.text))?;
     }

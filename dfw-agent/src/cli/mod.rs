@@ -9,6 +9,7 @@ mod explain;
 mod findings;
 mod ls;
 mod man;
+mod offline;
 mod run;
 mod status;
 mod table;

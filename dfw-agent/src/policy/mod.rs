@@ -18,6 +18,7 @@ mod parse;
 mod prefix_table;
 mod problem;
 mod resolve;
+mod review;
 mod rule;
 mod standing;
 mod warn;
@@ -36,6 +37,7 @@ pub use self::{
     parse::{MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, parse_rules},
     problem::{Problem, What},
     resolve::Selector,
+    review::check_project,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
     standing::State,
 };

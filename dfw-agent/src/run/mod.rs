@@ -17,14 +17,14 @@ use tokio::{
 
 use self::follow::{Published, Ready, Rules, Seed};
 use crate::{
-    config::{Config, Unlabelled},
+    config::Config,
     datapath::{
         self,
         load::{self, LoadError},
     },
     exit::{ExitCode, Failure},
     model::View,
-    policy::{Mode, Options},
+    policy::Options,
     source::{docker::ConnectError, inventory::InventoryError},
     telemetry::{http, listen, log::Level},
 };
@@ -60,7 +60,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         marker: datapath::marker(&config.socket),
         load: load_options(config.log_level == Level::Trace),
         policy: Options {
-            unlabelled: mode(config.unlabelled),
+            unlabelled: config.unlabelled.into(),
             prefix: config.label_prefix,
         },
         views: views.clone(),
@@ -170,14 +170,6 @@ async fn until_told(stop: &Notify, has_ended: oneshot::Receiver<()>) -> Result<(
     };
     tracing::info!("told to stop by {by}");
     Ok(())
-}
-
-fn mode(unlabelled: Unlabelled) -> Mode {
-    match unlabelled {
-        Unlabelled::Audit => Mode::Audit,
-        Unlabelled::Enforce => Mode::Enforce,
-        Unlabelled::Off => Mode::Off,
-    }
 }
 
 fn load_options(traces: bool) -> load::Options {

@@ -182,7 +182,7 @@ fn without_port(word: &str, containers: &[&Arc<Container>]) -> Unanswerable {
 }
 
 /// The first of some names.
-pub(super) fn list(names: impl ExactSizeIterator<Item = String>) -> String {
+pub(in crate::policy) fn list(names: impl ExactSizeIterator<Item = String>) -> String {
     let more = names.len().saturating_sub(NAMES);
     let mut text = names.take(NAMES).collect::<Vec<_>>().join(", ");
     if more > 0 {

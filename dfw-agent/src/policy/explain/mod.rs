@@ -5,8 +5,8 @@
 
 mod ends;
 mod hint;
-mod pairs;
-mod trial;
+pub(super) mod pairs;
+pub(super) mod trial;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -18,7 +18,9 @@ use dfw_common::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::ends::list;
 use self::{
+    ends::End,
     hint::Other,
     pairs::{Pair, Spot},
     trial::{Kernel, Packet},
@@ -75,8 +77,6 @@ pub struct Path {
     pub passes: bool,
     /// The sides that are judged: egress, ingress.
     pub sides: Vec<Side>,
-    /// What to change.
-    pub hints: Vec<Hint>,
 }
 
 /// One pair: containers by name, or `host`, `world` or an address.
@@ -109,6 +109,8 @@ pub struct Side {
     pub rule: Option<Source>,
     /// All of this in words.
     pub why: String,
+    /// What to change, where something has to be.
+    pub hint: Option<Hint>,
 }
 
 /// A rule and where it stands.
@@ -146,7 +148,7 @@ impl Unanswerable {
 }
 
 impl InForce {
-    fn endpoints_of(&self, container: &Container) -> impl Iterator<Item = &Endpoint> {
+    pub(super) fn endpoints_of(&self, container: &Container) -> impl Iterator<Item = &Endpoint> {
         let endpoints = self.inventory.endpoints.iter();
         endpoints.filter(move |endpoint| endpoint.container.id == container.id)
     }
@@ -188,7 +190,8 @@ pub fn explain(node: &InForce, question: &Question) -> Result<Explanation, Unans
     })
 }
 
-fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Path {
+/// Sends one packet, and puts into words what becomes of it.
+pub(super) fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Path {
     let packet = Packet {
         source: pair.from.address(),
         destination: pair.to.address(),
@@ -201,7 +204,6 @@ fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Pa
         pairs: vec![pair.names()],
         passes: sent.pass(),
         sides: Vec::new(),
-        hints: Vec::new(),
     };
     for (direction, tally, own, other) in [
         (Direction::Egress, sent.egress, &pair.from, &pair.to),
@@ -210,7 +212,7 @@ fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Pa
         let Some(endpoint) = own.endpoint() else {
             continue;
         };
-        let side = side(node, endpoint, direction, tally);
+        let mut side = side(node, endpoint, direction, tally);
         // As this end knows it: on another network the address may be somebody else's.
         let class = kernel.class(endpoint.network, other.address());
         let other = match *other {
@@ -222,17 +224,25 @@ fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Pa
                 Other::Address(class.kind, address)
             }
         };
-        path.hints
-            .extend(hint::of(node, endpoint, direction, &side, item, &other));
+        side.hint = hint::of(node, endpoint, direction, &side, item, &other);
         path.sides.push(side);
     }
     path
 }
 
+/// The ways into an endpoint from `world` and from `host`.
+pub(super) fn outsiders<'a>(
+    node: &'a InForce,
+    kernel: &Kernel,
+    endpoint: &'a Endpoint,
+) -> Vec<Pair<'a>> {
+    pairs::into_endpoint(node, kernel, &[End::World, End::Host], endpoint, None)
+}
+
 impl Path {
     /// Whether it differs in nothing but in which containers of the same services it is about.
     fn is_like(&self, other: &Self) -> bool {
-        (self.passes, &self.sides, &self.hints) == (other.passes, &other.sides, &other.hints)
+        (self.passes, &self.sides) == (other.passes, &other.sides)
     }
 }
 
@@ -256,6 +266,7 @@ fn side(node: &InForce, endpoint: &Endpoint, direction: Direction, tally: Option
         reason: tally.map_or("", |tally| tally.reason.name()).to_owned(),
         why: why(tally, rule.as_ref(), spec, &node.prefix),
         rule,
+        hint: None,
     }
 }
 

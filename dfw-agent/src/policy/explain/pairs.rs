@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    slice,
 };
 
 use dfw_common::{addr::Addr, key::proto, value::kind};
@@ -18,7 +19,7 @@ const MAX_PAIRS: usize = 1024;
 
 /// One end of one packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Spot<'a> {
+pub(in crate::policy) enum Spot<'a> {
     Endpoint(&'a Endpoint, IpAddr),
     Host(IpAddr),
     World(IpAddr),
@@ -27,9 +28,9 @@ pub(super) enum Spot<'a> {
 
 /// One packet's ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pair<'a> {
-    pub(super) from: Spot<'a>,
-    pub(super) to: Spot<'a>,
+pub(in crate::policy) struct Pair<'a> {
+    pub(in crate::policy) from: Spot<'a>,
+    pub(in crate::policy) to: Spot<'a>,
 }
 
 impl<'a> Spot<'a> {
@@ -71,6 +72,20 @@ impl Pair<'_> {
             }
             .to_owned(),
         }
+    }
+
+    fn is_of_one_family(&self) -> bool {
+        self.from.address().is_ipv4() == self.to.address().is_ipv4()
+    }
+
+    /// Whether both addresses are of the family that the protocol belongs to.
+    pub(in crate::policy) fn can_carry(&self, item: &Item) -> bool {
+        let is_of_family = match item.protocol.0 {
+            proto::ICMP | proto::IGMP => self.from.address().is_ipv4(),
+            proto::ICMP6 => self.from.address().is_ipv6(),
+            _ => true,
+        };
+        is_of_family && self.is_of_one_family()
     }
 
     /// Whether neither end takes the other's address for a third one's: networks may have the same subnet.
@@ -131,12 +146,8 @@ pub(super) fn of<'a>(
         }
         (from, End::Endpoints(to, destination)) => {
             for endpoint in to {
-                let outside = outside(node, kernel, from, endpoint.network);
-                for to in
-                    addresses(node, endpoint, *destination).map(|a| Spot::Endpoint(endpoint, a))
-                {
-                    pairs.extend(outside.iter().map(|from| Pair { from: *from, to }));
-                }
+                let from = slice::from_ref(from);
+                pairs.extend(into_endpoint(node, kernel, from, endpoint, *destination));
             }
         }
         (End::Host | End::World | End::Address(_), End::Host | End::World | End::Address(_)) => {
@@ -146,7 +157,7 @@ pub(super) fn of<'a>(
             ));
         }
     }
-    pairs.retain(|pair| is_possible(pair, item) && pair.is_known(kernel));
+    pairs.retain(|pair| pair.can_carry(item) && pair.is_known(kernel));
     match pairs.len() {
         0 => Err(Unanswerable::new(
             format!("no packet of {item} goes between the two"),
@@ -159,6 +170,24 @@ pub(super) fn of<'a>(
             "name single containers".to_owned(),
         )),
     }
+}
+
+/// From who is no container to an endpoint.
+pub(super) fn into_endpoint<'a>(
+    node: &InForce,
+    kernel: &Kernel,
+    from: &[End<'_>],
+    to: &'a Endpoint,
+    destination: Option<IpAddr>,
+) -> Vec<Pair<'a>> {
+    let from: Vec<Spot<'_>> = from
+        .iter()
+        .flat_map(|from| outside(node, kernel, from, to.network))
+        .collect();
+    let to = addresses(node, to, destination).map(|address| Spot::Endpoint(to, address));
+    to.flat_map(|to| from.iter().map(move |from| Pair { from: *from, to }))
+        .filter(Pair::is_of_one_family)
+        .collect()
 }
 
 /// Who meets whom: containers on the networks that they share, else each port with each.
@@ -210,17 +239,6 @@ fn addresses(
         Some(only) => *address == only,
         None => !Addr::from(*address).is_link_local_v6(),
     })
-}
-
-/// The same family, of which the protocol is.
-fn is_possible(pair: &Pair<'_>, item: &Item) -> bool {
-    let (from, to) = (pair.from.address(), pair.to.address());
-    let is_of_family = match item.protocol.0 {
-        proto::ICMP | proto::IGMP => from.is_ipv4(),
-        proto::ICMP6 => from.is_ipv6(),
-        _ => true,
-    };
-    is_of_family && from.is_ipv4() == to.is_ipv4()
 }
 
 /// Who is no container, as an endpoint of this network knows it.

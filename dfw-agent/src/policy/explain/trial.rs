@@ -43,10 +43,10 @@ pub(super) struct Sides {
 }
 
 /// Maps as the kernel holds them, and the code that it runs.
-pub(super) struct Kernel(Plain);
+pub(in crate::policy) struct Kernel(Plain);
 
 impl Kernel {
-    pub(super) fn new(compiled: &Compiled) -> Self {
+    pub(in crate::policy) fn new(compiled: &Compiled) -> Self {
         let endpoint = |(ifindex, spec): (&u32, &CompiledEndpoint)| {
             let endpoint = Endpoint {
                 ifindex: *ifindex,

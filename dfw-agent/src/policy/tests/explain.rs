@@ -12,7 +12,8 @@ use super::{
 use crate::{
     model::{Container, Inventory, Unprotected},
     policy::{
-        Compiler, DEFAULT_PREFIX, Explanation, Held, InForce, Mode, Question, Unanswerable, explain,
+        Compiler, DEFAULT_PREFIX, Explanation, Held, InForce, Mode, Question, Side, Unanswerable,
+        explain,
     },
 };
 
@@ -57,7 +58,7 @@ fn told(node: &InForce, question: &str) -> String {
                 side.direction, side.why
             ));
         }
-        for hint in &path.hints {
+        for hint in path.sides.iter().filter_map(|side| side.hint.as_ref()) {
             lines.push(format!("hint: {} {}", hint.on, hint.text));
         }
     }
@@ -429,7 +430,7 @@ fn a_line_to_paste_takes_no_other_ones_place() {
     let node = in_force(inventory, Mode::Audit);
     let answer = ask(&node, "web shop-db-1 tcp/5432").expect("an answer");
     assert_eq!(
-        answer.paths[0].hints[0].text,
+        answer.paths[0].sides[1].hint.as_ref().expect("a hint").text,
         "dfw.ingress.web-3: \"tcp/5432 from service:web\""
     );
 }
@@ -457,13 +458,15 @@ proptest! {
                 for round in 0.. {
                     let node = in_force(inventory.clone(), Mode::Audit);
                     let Ok(answer) = ask(&node, &format!("{from} {to} {port}")) else { break };
-                    let path = answer.paths.iter().find(|path| path.hints.iter().any(|hint| hint.text.starts_with("dfw.")));
+                    let is_line = |side: &&Side| side.hint.as_ref().is_some_and(|hint| hint.text.starts_with("dfw."));
+                    let path = answer.paths.iter().find(|path| path.sides.iter().any(|side| is_line(&side)));
                     let Some(path) = path else { break };
                     prop_assert!(round < 32, "{path:#?}");
-                    for hint in path.hints.iter().filter(|hint| hint.text.starts_with("dfw.")) {
+                    for side in path.sides.iter().filter(is_line) {
+                        let hint = side.hint.as_ref().expect("a line");
                         let (label, value) = hint.text.split_once(": ").expect("a label");
                         let pair = &path.pairs[0];
-                        let name = if label.starts_with("dfw.ingress") { &pair.to } else { &pair.from };
+                        let name = if side.direction == "ingress" { &pair.to } else { &pair.from };
                         relabel(&mut inventory, name, &[(label, value.trim_matches('"'))]);
                     }
                 }
