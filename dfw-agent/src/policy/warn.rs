@@ -313,9 +313,12 @@ fn similar(
         Peer::Container(name) => nearest(name, containers().map(|c| c.name.as_str()))
             .map(|n| Peer::Container(n.to_owned())),
         Peer::Net(name) => {
-            let own = selectors.iter().find_map(|selector| match selector {
-                Selector::ProjectNet { project, .. } => Some(project.as_str()),
-                _ => None,
+            let own = selectors.iter().find_map(|selector| {
+                if let Selector::ProjectNet { project, .. } = selector {
+                    Some(project.as_str())
+                } else {
+                    None
+                }
             });
             let names = networks.iter().flat_map(|bound| {
                 let network = &bound.network;

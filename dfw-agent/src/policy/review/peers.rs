@@ -12,9 +12,9 @@ use crate::{
 /// Peers that match nobody: services of the same project, and whatever is spelt nearly as something that is there. Others
 /// may be in projects that are not at hand.
 pub(super) fn missing(members: &[Member<'_>], networks: &[BoundNetwork]) -> Vec<Finding> {
+    // Who shares another's network is there too; `apart` has more to say of that.
     let present: Vec<Present<'_>> = members
         .iter()
-        .filter(|member| member.container.shares.is_none())
         .map(|member| Present {
             container: member.container,
             declared: &member.declared,
@@ -33,31 +33,9 @@ pub(super) fn missing(members: &[Member<'_>], networks: &[BoundNetwork]) -> Vec<
         | Peer::World
         | Peer::Any => is_near,
     };
-    let joiners: Vec<&Member<'_>> = members
-        .iter()
-        .filter(|member| member.container.shares.is_some())
-        .collect();
-    let names_joiner = |finding: &Finding| {
-        let of = members
-            .iter()
-            .find(|member| member.container.name == finding.subject);
-        of.is_some_and(|member| {
-            let mut peers = member.peers();
-            peers.any(|named| {
-                finding.label == named.rule.label
-                    && finding.span == Some((named.span.start, named.span.end))
-                    && named.members(members).iter().any(|other| {
-                        joiners
-                            .iter()
-                            .any(|joiner| joiner.container.id == other.container.id)
-                    })
-            })
-        })
-    };
     let findings = warn::no_such_peer(&present, networks, is_told);
     findings
         .into_iter()
-        .filter(|finding| !names_joiner(finding))
         .map(|finding| Finding {
             subject: display_name(members, &finding.subject),
             ..finding

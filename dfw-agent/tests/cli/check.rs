@@ -1,36 +1,15 @@
 //! `dfw check` on what people get wrong: each message as it is printed, with its place and remedy.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
-
 use serde_json::{Value, json};
+
+use super::{code, run_with_input, stderr, stdout};
 
 /// What the command prints of this input, and that it found something, and where.
 fn said(input: &str) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfw"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DFW_")) {
-        command.env_remove(name);
-    }
-    let mut child = command
-        .args(["check", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(input.as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    let (printed, errors) = (text(output.stdout), text(output.stderr));
-    assert_eq!(
-        (output.status.code(), errors.as_str()),
-        (Some(3), ""),
-        "{input}: {printed}"
-    );
+    let output = run_with_input(&["check", "-"], input);
+    let printed = stdout(&output);
+    let ended = (code(&output), stderr(&output));
+    assert_eq!(ended, (3, String::new()), "{input}: {printed}");
     assert!(printed.contains("\n  --> "), "no place: {input}: {printed}");
     printed
 }
@@ -172,18 +151,7 @@ fn nothing_to_say() {
         json!({ "services": { "web": { "labels": { "dfw.ingress": "tcp/80 from 203.0.113.0/24" }, "ports": [{ "target": 80, "published": "80" }] } } }).to_string(),
     ];
     for project in fine {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dfw"));
-        let mut child = command
-            .args(["check", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(project.as_bytes()).expect("it reads");
-        drop(stdin);
-        let output = child.wait_with_output().expect("it ends");
-        let printed = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(0), "{project}: {printed}");
+        let output = run_with_input(&["check", "-"], &project);
+        assert_eq!(code(&output), 0, "{project}: {}", stdout(&output));
     }
 }
