@@ -38,15 +38,26 @@ pub(super) struct Args {
     ports: String,
 
     /// Compose files to ask instead of the agent, as `dfw check` reads them
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["socket", "config"])]
+    #[arg(short, long, value_name = "FILE")]
     file: Vec<String>,
 
     /// With --file: mode of containers without rules
-    #[arg(long, value_name = "MODE", requires = "file", default_value = "audit")]
+    #[arg(
+        long,
+        env = "DFW_UNLABELLED",
+        hide_env_values = true,
+        value_name = "MODE",
+        default_value = "audit"
+    )]
     unlabelled: Unlabelled,
 
     /// With --file: prefix of the labels [default: dfw.]
-    #[arg(long, value_name = "PREFIX", requires = "file")]
+    #[arg(
+        long,
+        env = "DFW_LABEL_PREFIX",
+        hide_env_values = true,
+        value_name = "PREFIX"
+    )]
     label_prefix: Option<String>,
 
     #[command(flatten)]
