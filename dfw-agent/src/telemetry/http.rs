@@ -227,8 +227,13 @@ mod tests {
     impl Server {
         /// The whole answer to a request.
         async fn ask(&self, request: &str) -> String {
-            let mut stream = TcpStream::connect(self.address).await.expect("it listens");
             let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+            self.send(&request).await
+        }
+
+        /// The whole answer to these bytes.
+        async fn send(&self, request: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.expect("it listens");
             stream
                 .write_all(request.as_bytes())
                 .await
@@ -257,7 +262,13 @@ mod tests {
         );
         assert!(metrics.contains("\ndfw_docker_connected 0\n"), "{metrics}");
         assert_eq!(status(&server.ask("GET /healthz").await), "200");
-        for request in ["GET /v1/view", "POST /v1/stop", "GET /", "GET /../metrics"] {
+        for request in [
+            "GET /v1/view",
+            "POST /v1/explain",
+            "POST /v1/stop",
+            "GET /",
+            "GET /../metrics",
+        ] {
             assert_eq!(status(&server.ask(request).await), "404", "{request}");
         }
         assert_eq!(status(&server.ask("POST /metrics").await), "405");
@@ -299,6 +310,35 @@ mod tests {
         timeout(Duration::from_secs(1), told.notified())
             .await
             .expect("told");
+    }
+
+    #[tokio::test]
+    async fn questions_are_answered_once_something_is_in_force() {
+        let question = |body: &str| {
+            let length = body.len();
+            format!(
+                "POST /v1/explain HTTP/1.1\r\nhost: dfw\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            )
+        };
+        let asked = question(r#"{"from":"web","to":"db","ports":"tcp/80"}"#);
+        let server = start(commands(shared(View::default()))).await;
+        assert_eq!(status(&server.send(&asked).await), "503");
+
+        let ready = Shared {
+            in_force: watch::channel(Some(Arc::default())).1,
+            ..shared(View::default())
+        };
+        let server = start(commands(ready)).await;
+        let answer = server.send(&asked).await;
+        assert_eq!(status(&answer), "422", "{answer}");
+        assert!(answer.contains("nobody here is called `web`"), "{answer}");
+        let long = format!(
+            r#"{{"from":"{}","to":"b","ports":"tcp/80"}}"#,
+            "a".repeat(QUESTION_MAX)
+        );
+        assert_eq!(status(&server.send(&question(&long)).await), "413");
+        assert_eq!(status(&server.send(&question("[")).await), "400");
+        assert_eq!(status(&server.ask("GET /v1/explain").await), "405");
     }
 
     #[tokio::test]

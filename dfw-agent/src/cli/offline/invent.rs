@@ -178,3 +178,99 @@ fn mac(number: u32) -> Mac {
     let [a, b, c, d] = number.to_be_bytes();
     Mac::new([0x02, 0x42, a, b, c, d])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Attachment;
+
+    fn network(id: &str, subnets: &[&str]) -> Network {
+        let net = |text: &&str| text.parse().expect("a net");
+        Network {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            project: None,
+            short_name: None,
+            bridge: id.to_owned(),
+            subnets: subnets.iter().map(net).collect(),
+        }
+    }
+
+    fn container(name: &str, legs: &[(&str, &[&str])]) -> Container {
+        let attachments = legs.iter().map(|(network, addresses)| Attachment {
+            network: (*network).to_owned(),
+            addresses: addresses
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect(),
+            ..Attachment::default()
+        });
+        Container {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            attachments: attachments.collect(),
+            ..Container::default()
+        }
+    }
+
+    /// Container, network and addresses beyond link-local of every endpoint.
+    fn bound(offline: &Offline) -> Vec<String> {
+        let endpoints = inventory(offline).endpoints.into_iter().map(|endpoint| {
+            let addresses: Vec<String> = endpoint
+                .addresses
+                .iter()
+                .map(IpAddr::to_string)
+                .filter(|address| !address.starts_with("fe80"))
+                .collect();
+            let network = endpoint.network - FIRST_BRIDGE;
+            format!(
+                "{} {network} {}",
+                endpoint.container.name,
+                addresses.join(" ")
+            )
+        });
+        endpoints.collect()
+    }
+
+    #[test]
+    fn addresses_that_are_given_stay_and_the_rest_is_invented() {
+        let offline = Offline {
+            containers: vec![
+                container("a", &[("front", &[]), ("back", &[])]),
+                container("b", &[("back", &["192.0.2.2"])]),
+                container("c", &[("back", &[])]),
+            ],
+            networks: vec![
+                network("front", &["::/0"]),
+                network("back", &["192.0.2.0/29"]),
+            ],
+            is_whole: true,
+        };
+        assert_eq!(
+            bound(&offline),
+            [
+                "a 0 172.18.0.2 fd00::2",
+                "a 1 192.0.2.3",
+                "b 1 192.0.2.2",
+                "c 1 192.0.2.4"
+            ]
+        );
+        let hosts = inventory(&offline).host_addresses;
+        let hosts: Vec<String> = hosts.iter().map(|host| host.net.to_string()).collect();
+        assert_eq!(hosts, ["172.18.0.1/20", "fd00::1/64", "192.0.2.1/29"]);
+    }
+
+    #[test]
+    fn who_finds_no_address_has_no_port() {
+        let names: Vec<String> = (0..5).map(|number| format!("c{number}")).collect();
+        let offline = Offline {
+            containers: names
+                .iter()
+                .map(|name| container(name, &[("n", &[])]))
+                .collect(),
+            networks: vec![network("n", &["192.0.2.0/30"])],
+            is_whole: true,
+        };
+        assert_eq!(bound(&offline), ["c0 0 192.0.2.2"]);
+    }
+}
