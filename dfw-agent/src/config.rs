@@ -10,7 +10,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::telemetry::log::{Format, Level};
+use crate::{
+    policy::Mode,
+    telemetry::log::{Format, Level},
+};
 
 /// Where the configuration file is looked for when `--config` does not say.
 pub const DEFAULT_FILE: &str = "/etc/dfw/dfw.toml";
@@ -107,6 +110,16 @@ pub enum Unlabelled {
     Enforce,
     /// Not judged
     Off,
+}
+
+impl From<Unlabelled> for Mode {
+    fn from(unlabelled: Unlabelled) -> Self {
+        match unlabelled {
+            Unlabelled::Audit => Self::Audit,
+            Unlabelled::Enforce => Self::Enforce,
+            Unlabelled::Off => Self::Off,
+        }
+    }
 }
 
 impl Unlabelled {

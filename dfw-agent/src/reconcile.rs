@@ -14,7 +14,7 @@ use std::{
 use self::ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted, with_programs};
 use crate::{
     model::{Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
-    policy::{Compiled, Compiler, Mode, Options, RuleText},
+    policy::{Compiled, Compiler, InForce, Mode, Options, RuleText},
 };
 
 /// How long a port may be without an identity before `--unlabelled` decides (docs/semantics.md section 9).
@@ -130,6 +130,8 @@ pub struct Pass {
     pub view: View,
     /// Text of each rule in force.
     pub rules: BTreeMap<(u32, u16), RuleText>,
+    /// What the kernel holds from now on; none when it kept what it had.
+    pub in_force: Option<InForce>,
     /// Ports that have their endpoint.
     pub bound: Vec<u32>,
     /// Ports of managed bridges that have none.
@@ -244,7 +246,7 @@ impl<D: Datapath> Reconciler<D> {
         } else {
             Cow::Borrowed(&inventory)
         };
-        let compiled = self.compiler.compile(&known, &self.options);
+        let mut compiled = self.compiler.compile(&known, &self.options);
         findings.extend(compiled.findings.iter().cloned());
         let before = self.datapath.endpoints();
         let leaving: Vec<u32> = before
@@ -328,16 +330,23 @@ impl<D: Datapath> Reconciler<D> {
         view.unlabelled = self.options.unlabelled.to_string();
         view.attached = is_complete && error.is_none();
         view.epoch = self.epoch;
+        let is_applied = error.is_none();
         view.error = error;
+        let unclaimed = inventory.unclaimed.iter().map(|(ifindex, _)| *ifindex);
+        let unclaimed = unclaimed.collect();
+        compiled
+            .endpoints
+            .retain(|ifindex, _| !applied.unplaced.contains(ifindex));
         Pass {
             view,
-            rules: compiled.rules,
+            rules: compiled.rules.clone(),
+            in_force: is_applied.then(|| InForce {
+                inventory,
+                compiled,
+                prefix: self.options.prefix.clone(),
+            }),
             bound,
-            unclaimed: inventory
-                .unclaimed
-                .iter()
-                .map(|(ifindex, _)| *ifindex)
-                .collect(),
+            unclaimed,
             due,
         }
     }

@@ -7,14 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
     exit::{ExitCode, Failure},
     model::View,
+    policy::{Explanation, Question, Unanswerable},
     telemetry::text,
 };
 
@@ -41,6 +43,9 @@ pub(super) enum ClientError {
     /// It does not answer in time.
     #[error("the agent on {} did not answer in {} s", .0.display(), PATIENCE.as_secs())]
     Silent(PathBuf),
+    /// It has only just started.
+    #[error("the agent on {} has put nothing in force yet", .0.display())]
+    Starting(PathBuf),
     /// The connection fails.
     #[error("cannot ask the agent on {}", .path.display())]
     Connection {
@@ -74,6 +79,10 @@ impl From<ClientError> for Failure {
             ClientError::Silent(_) | ClientError::Connection { .. } => {
                 (ExitCode::Unreachable, "look at the agent's log")
             }
+            ClientError::Starting(_) => (
+                ExitCode::Unreachable,
+                "ask again in a moment; `dfw status` tells what it waits for",
+            ),
             ClientError::Foreign { .. } => (
                 ExitCode::Unreachable,
                 "use the `dfw` of the agent's version, or another --socket",
@@ -94,14 +103,32 @@ impl Client {
 
     /// The node as the agent sees it.
     pub(super) fn view(&self) -> Result<View, ClientError> {
-        let body = self.ask(Method::GET, "/v1/view", StatusCode::OK)?;
-        serde_json::from_slice(&body).map_err(|error| self.foreign(error.to_string()))
+        let answer = self.ask(Method::GET, "/v1/view", Bytes::new())?;
+        self.read(&answer.expect(StatusCode::OK, self)?)
+    }
+
+    /// What becomes of a connection, or what is wrong with the question.
+    pub(super) fn explain(
+        &self,
+        question: &Question,
+    ) -> Result<Result<Explanation, Unanswerable>, ClientError> {
+        let question = serde_json::to_vec(question).map_err(|error| self.broken(error))?;
+        let answer = self.ask(Method::POST, "/v1/explain", question.into())?;
+        match answer.status {
+            StatusCode::UNPROCESSABLE_ENTITY => self.read(&answer.body).map(Err),
+            StatusCode::PAYLOAD_TOO_LARGE => Ok(Err(Unanswerable {
+                message: "the question is longer than any name".to_owned(),
+                hint: "name two of those whom `dfw ls` lists".to_owned(),
+            })),
+            StatusCode::SERVICE_UNAVAILABLE => Err(ClientError::Starting(self.socket.clone())),
+            _ => self.read(&answer.expect(StatusCode::OK, self)?).map(Ok),
+        }
     }
 
     /// Tells the agent to end. Enforcement stays in place.
     pub(super) fn stop(&self) -> Result<(), ClientError> {
-        self.ask(Method::POST, "/v1/stop", StatusCode::ACCEPTED)
-            .map(drop)
+        let answer = self.ask(Method::POST, "/v1/stop", Bytes::new())?;
+        answer.expect(StatusCode::ACCEPTED, self).map(drop)
     }
 
     /// Whether nobody listens on the socket.
@@ -109,22 +136,22 @@ impl Client {
         std::os::unix::net::UnixStream::connect(&self.socket).is_err_and(|error| is_absent(&error))
     }
 
-    fn ask(&self, method: Method, path: &str, expected: StatusCode) -> Result<Bytes, ClientError> {
+    fn ask(&self, method: Method, path: &'static str, body: Bytes) -> Result<Answer, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| self.broken(error))?;
         runtime
-            .block_on(async { timeout(PATIENCE, self.exchange(method, path, expected)).await })
+            .block_on(async { timeout(PATIENCE, self.exchange(method, path, body)).await })
             .unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))
     }
 
     async fn exchange(
         &self,
         method: Method,
-        path: &str,
-        expected: StatusCode,
-    ) -> Result<Bytes, ClientError> {
+        path: &'static str,
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
             if is_absent(&error) {
                 ClientError::Absent(self.socket.clone())
@@ -141,7 +168,8 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "dfw")
-            .body(Empty::<Bytes>::new())
+            .header("content-type", "application/json")
+            .body(Full::new(body))
             .expect("a valid request");
         let exchange = async {
             let response = sender
@@ -149,18 +177,20 @@ impl Client {
                 .await
                 .map_err(|error| self.broken(error))?;
             let status = response.status();
-            if status != expected {
-                return Err(self.foreign(format!("{path} gives {status}")));
-            }
             let body = Limited::new(response.into_body(), ANSWER_MAX);
-            Ok(body
-                .collect()
-                .await
-                .map_err(|error| self.broken(error))?
-                .to_bytes())
+            let body = body.collect().await.map_err(|error| self.broken(error))?;
+            Ok(Answer {
+                path,
+                status,
+                body: body.to_bytes(),
+            })
         };
         let (answer, _) = tokio::join!(exchange, connection);
         answer
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| self.foreign(error.to_string()))
     }
 
     fn broken(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
@@ -174,6 +204,24 @@ impl Client {
         ClientError::Foreign {
             path: self.socket.clone(),
             what,
+        }
+    }
+}
+
+/// What the agent says.
+struct Answer {
+    path: &'static str,
+    status: StatusCode,
+    body: Bytes,
+}
+
+impl Answer {
+    /// The body of an answer with this status.
+    fn expect(self, status: StatusCode, client: &Client) -> Result<Bytes, ClientError> {
+        if self.status == status {
+            Ok(self.body)
+        } else {
+            Err(client.foreign(format!("{} gives {}", self.path, self.status)))
         }
     }
 }

@@ -5,9 +5,11 @@ mod check;
 mod client;
 mod completions;
 mod doctor;
+mod explain;
 mod findings;
 mod ls;
 mod man;
+mod offline;
 mod run;
 mod status;
 mod table;
@@ -28,7 +30,7 @@ use crate::{
 /// Zero-trust networking for any Docker host
 ///
 /// Labels on containers become allow rules that the kernel enforces on every packet. Exit codes: 0 done, 1 failure, 2 wrong
-/// command line, 3 findings, 69 no agent answers, 77 a permission or kernel feature is missing, 78 wrong configuration.
+/// command line, 3 findings or denied, 69 no agent answers, 77 a permission or kernel feature is missing, 78 wrong configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "dfw",
@@ -37,7 +39,8 @@ use crate::{
   dfw run                          start the agent on this Docker host
   dfw status                       the node at a glance
   dfw ls                           every container port that is managed
-  dfw check compose.yaml           check labels before they are deployed"
+  dfw check compose.yaml           check labels before they are deployed
+  dfw explain web db tcp/5432      what becomes of a connection, and why"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -50,6 +53,7 @@ enum Command {
     Status(status::Args),
     Ls(ls::Args),
     Check(check::Args),
+    Explain(explain::Args),
     Doctor(doctor::Args),
     Uninstall(uninstall::Args),
     Completions(completions::Args),
@@ -90,6 +94,7 @@ impl Command {
             Self::Status(args) => args.perform(out),
             Self::Ls(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
+            Self::Explain(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
             Self::Uninstall(args) => args.perform(out),
             Self::Completions(args) => args.perform(out),
@@ -242,7 +247,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 8);
+        assert_eq!(seen, 9);
     }
 
     #[test]

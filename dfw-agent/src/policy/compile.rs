@@ -353,7 +353,11 @@ fn warnings(
         }
         findings.extend(about(container, own));
     }
-    findings.extend(warn::no_such_peer(&present, &inventory.networks));
+    findings.extend(warn::no_such_peer(
+        &present,
+        &inventory.networks,
+        |_, _, _| true,
+    ));
     findings
 }
 

@@ -7,6 +7,7 @@
 
 mod address;
 mod compile;
+mod explain;
 mod flatten;
 mod index;
 mod intern;
@@ -17,6 +18,7 @@ mod parse;
 mod prefix_table;
 mod problem;
 mod resolve;
+mod review;
 mod rule;
 mod standing;
 mod warn;
@@ -26,12 +28,16 @@ mod tests;
 
 pub use self::{
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText},
+    explain::{
+        Explanation, Hint, InForce, Names, Path, Question, Side, Source, Unanswerable, explain,
+    },
     intern::Held,
     label::{check_container, check_labels},
     mode::{Mode, ModeError},
     parse::{MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, parse_rules},
     problem::{Problem, What},
     resolve::Selector,
+    review::check_project,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
     standing::State,
 };

@@ -210,6 +210,21 @@ impl PortSet {
         Self::Only(by_protocol)
     }
 
+    /// Whether all of another set is among them.
+    pub(super) fn includes(&self, other: &Self) -> bool {
+        let (Self::Only(own), Self::Only(others)) = (self, other) else {
+            return matches!(self, Self::Any);
+        };
+        others.iter().all(|(protocol, ranges)| {
+            let own = own.get(protocol).map(Vec::as_slice).unwrap_or_default();
+            let is_inside = |range: &PortRange| {
+                own.iter()
+                    .any(|wide| wide.low <= range.low && range.high <= wide.high)
+            };
+            ranges.iter().all(is_inside)
+        })
+    }
+
     /// Whether a port of a protocol is among them.
     pub(super) fn contains(&self, protocol: u8, port: u16) -> bool {
         match self {

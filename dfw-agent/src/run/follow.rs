@@ -20,7 +20,7 @@ use crate::{
     datapath::{Datapath, Events, Traces, load},
     exit::{ExitCode, Failure},
     model::View,
-    policy::{Compiler, Options, RuleText},
+    policy::{Compiler, InForce, Options, RuleText},
     reconcile::{Attached, Observer, Progress, Reconciler},
     source::{
         Source,
@@ -52,6 +52,7 @@ pub(super) type Rules = Arc<BTreeMap<(u32, u16), RuleText>>;
 pub(super) struct Published {
     pub(super) view: watch::Sender<Arc<View>>,
     pub(super) rules: watch::Sender<Rules>,
+    pub(super) in_force: watch::Sender<Option<Arc<InForce>>>,
 }
 
 /// What the reconciling thread starts from.
@@ -326,6 +327,11 @@ impl Follower {
         pass.view.findings.extend(source.findings().iter().cloned());
         self.tell(&pass.view);
         self.published.rules.send_replace(Arc::new(pass.rules));
+        if let Some(in_force) = pass.in_force {
+            self.published
+                .in_force
+                .send_replace(Some(Arc::new(in_force)));
+        }
         self.published.view.send_replace(Arc::new(pass.view));
         self.metrics.observe_reconcile(began.elapsed());
         due

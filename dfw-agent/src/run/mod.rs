@@ -17,14 +17,14 @@ use tokio::{
 
 use self::follow::{Published, Ready, Rules, Seed};
 use crate::{
-    config::{Config, Unlabelled},
+    config::Config,
     datapath::{
         self,
         load::{self, LoadError},
     },
     exit::{ExitCode, Failure},
     model::View,
-    policy::{Mode, Options},
+    policy::Options,
     source::{docker::ConnectError, inventory::InventoryError},
     telemetry::{http, listen, log::Level},
 };
@@ -51,6 +51,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     privileges::give_up()?;
     let (view, views) = watch::channel(Arc::new(View::default()));
     let (rules, rule_texts) = watch::channel(Rules::default());
+    let (in_force, policies) = watch::channel(None);
     let (stop, halt) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (ready, is_ready) = oneshot::channel();
     let seed = Seed {
@@ -59,11 +60,15 @@ pub fn run(config: Config) -> Result<(), Failure> {
         marker: datapath::marker(&config.socket),
         load: load_options(config.log_level == Level::Trace),
         policy: Options {
-            unlabelled: mode(config.unlabelled),
+            unlabelled: config.unlabelled.into(),
             prefix: config.label_prefix,
         },
         views: views.clone(),
-        published: Published { view, rules },
+        published: Published {
+            view,
+            rules,
+            in_force,
+        },
         halt: Arc::clone(&halt),
     };
     let (follower, has_ended) = spawn(seed, ready)?;
@@ -76,6 +81,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         let shared = http::Shared {
             view: views.clone(),
             metrics: ready.metrics,
+            in_force: policies,
             stop: Arc::clone(&stop),
         };
         let forever = std::future::pending;
@@ -164,14 +170,6 @@ async fn until_told(stop: &Notify, has_ended: oneshot::Receiver<()>) -> Result<(
     };
     tracing::info!("told to stop by {by}");
     Ok(())
-}
-
-fn mode(unlabelled: Unlabelled) -> Mode {
-    match unlabelled {
-        Unlabelled::Audit => Mode::Audit,
-        Unlabelled::Enforce => Mode::Enforce,
-        Unlabelled::Off => Mode::Off,
-    }
 }
 
 fn load_options(traces: bool) -> load::Options {

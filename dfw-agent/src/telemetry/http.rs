@@ -1,10 +1,10 @@
-//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view and the order to stop on the Unix socket.
+//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view, questions and the order to stop on the Unix socket.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::metrics::{self, Metrics};
-use crate::model::View;
+use crate::{
+    model::View,
+    policy::{InForce, Question, explain},
+};
 
 /// Most connections of one listener at a time; more wait in the kernel's queue. The agent's descriptors are for the maps.
 const CONNECTIONS_MAX: usize = 64;
@@ -30,6 +33,8 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// How long requests under way may go on once the agent is to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Most bytes of a question: two names and a port.
+const QUESTION_MAX: usize = 4096;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -38,6 +43,8 @@ pub struct Shared {
     pub view: watch::Receiver<Arc<View>>,
     /// The metrics.
     pub metrics: Metrics,
+    /// What the kernel holds, since the first pass that succeeded.
+    pub in_force: watch::Receiver<Option<Arc<InForce>>>,
     /// Notified by `POST /v1/stop`: the agent is to end as on SIGTERM.
     pub stop: Arc<Notify>,
 }
@@ -47,11 +54,23 @@ pub fn public(shared: Shared) -> Router {
     public_routes().with_state(shared)
 }
 
-/// What those may ask who may write to the socket: the public routes, `GET /v1/view` and `POST /v1/stop`.
+/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, `POST /v1/explain` and
+/// `POST /v1/stop`.
 pub fn commands(shared: Shared) -> Router {
+    // An answer lays out the maps anew, so one is made at a time.
+    let turn = Arc::new(Semaphore::new(1));
+    let answer = move |State(shared): State<Shared>, Json(question): Json<Question>| {
+        let turn = Arc::clone(&turn);
+        async move {
+            let _turn = turn.acquire().await.expect("never closed");
+            answer(shared, question).await
+        }
+    };
     public_routes()
         .route("/v1/view", get(view))
+        .route("/v1/explain", post(answer))
         .route("/v1/stop", post(stop))
+        .layer(DefaultBodyLimit::max(QUESTION_MAX))
         .with_state(shared)
 }
 
@@ -106,18 +125,27 @@ fn public_routes() -> Router<Shared> {
 async fn scrape(State(shared): State<Shared>) -> Response {
     match tokio::task::spawn_blocking(move || shared.metrics.encode()).await {
         Ok(Ok(text)) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Ok(Err(error)) => broken(&error),
-        Err(error) => broken(&error),
+        Ok(Err(error)) => broken("the metrics cannot be written", &error),
+        Err(error) => broken("the metrics cannot be written", &error),
     }
 }
 
-fn broken(error: &dyn std::error::Error) -> Response {
-    tracing::error!(%error, "the metrics cannot be written");
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "the metrics cannot be written, see the log\n",
-    )
-        .into_response()
+fn broken(what: &str, error: &dyn std::error::Error) -> Response {
+    tracing::error!(%error, "{what}");
+    let body = format!("{what}, see the log\n");
+    (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
+}
+
+/// 200 with the explanation, 422 with what is wrong with the question, 503 before anything is in force.
+async fn answer(shared: Shared, question: Question) -> Response {
+    let Some(in_force) = shared.in_force.borrow().clone() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "nothing is in force yet\n").into_response();
+    };
+    match tokio::task::spawn_blocking(move || explain(&in_force, &question)).await {
+        Ok(Ok(explanation)) => Json(explanation).into_response(),
+        Ok(Err(refusal)) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
+        Err(error) => broken("the question cannot be answered", &error),
+    }
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
@@ -167,6 +195,7 @@ mod tests {
         Shared {
             view,
             metrics,
+            in_force: watch::channel(None).1,
             stop: Arc::default(),
         }
     }
@@ -198,8 +227,13 @@ mod tests {
     impl Server {
         /// The whole answer to a request.
         async fn ask(&self, request: &str) -> String {
-            let mut stream = TcpStream::connect(self.address).await.expect("it listens");
             let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+            self.send(&request).await
+        }
+
+        /// The whole answer to these bytes.
+        async fn send(&self, request: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.expect("it listens");
             stream
                 .write_all(request.as_bytes())
                 .await
@@ -228,7 +262,13 @@ mod tests {
         );
         assert!(metrics.contains("\ndfw_docker_connected 0\n"), "{metrics}");
         assert_eq!(status(&server.ask("GET /healthz").await), "200");
-        for request in ["GET /v1/view", "POST /v1/stop", "GET /", "GET /../metrics"] {
+        for request in [
+            "GET /v1/view",
+            "POST /v1/explain",
+            "POST /v1/stop",
+            "GET /",
+            "GET /../metrics",
+        ] {
             assert_eq!(status(&server.ask(request).await), "404", "{request}");
         }
         assert_eq!(status(&server.ask("POST /metrics").await), "405");
@@ -270,6 +310,35 @@ mod tests {
         timeout(Duration::from_secs(1), told.notified())
             .await
             .expect("told");
+    }
+
+    #[tokio::test]
+    async fn questions_are_answered_once_something_is_in_force() {
+        let question = |body: &str| {
+            let length = body.len();
+            format!(
+                "POST /v1/explain HTTP/1.1\r\nhost: dfw\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            )
+        };
+        let asked = question(r#"{"from":"web","to":"db","ports":"tcp/80"}"#);
+        let server = start(commands(shared(View::default()))).await;
+        assert_eq!(status(&server.send(&asked).await), "503");
+
+        let ready = Shared {
+            in_force: watch::channel(Some(Arc::default())).1,
+            ..shared(View::default())
+        };
+        let server = start(commands(ready)).await;
+        let answer = server.send(&asked).await;
+        assert_eq!(status(&answer), "422", "{answer}");
+        assert!(answer.contains("nobody here is called `web`"), "{answer}");
+        let long = format!(
+            r#"{{"from":"{}","to":"b","ports":"tcp/80"}}"#,
+            "a".repeat(QUESTION_MAX)
+        );
+        assert_eq!(status(&server.send(&question(&long)).await), "413");
+        assert_eq!(status(&server.send(&question("[")).await), "400");
+        assert_eq!(status(&server.ask("GET /v1/explain").await), "405");
     }
 
     #[tokio::test]

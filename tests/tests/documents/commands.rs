@@ -40,13 +40,13 @@ pub(crate) fn sessions(block: &Block) -> Result<Vec<Session>, String> {
     Ok(sessions)
 }
 
-/// Runs what needs neither an agent nor root, `echo … | dfw check …`, and compares what it prints; of everything else checks
+/// Runs what needs neither an agent nor root, `echo … | dfw check …` or `dfw explain …`, and compares what it prints; of everything else checks
 /// that whoever reads it would understand it.
 pub(crate) fn check(session: &Session) -> Result<(), String> {
     let stages: Vec<Vec<String>> = pipeline(&session.command)?;
     if let [echo, dfw] = &stages[..]
         && echo[0] == "echo"
-        && dfw[..2] == ["dfw", "check"]
+        && (dfw[..2] == ["dfw", "check"] || dfw[..2] == ["dfw", "explain"])
     {
         let arguments: Vec<&str> = dfw[1..].iter().map(String::as_str).collect();
         let printed = run(&arguments, &echo[1..].join(" ")).text;

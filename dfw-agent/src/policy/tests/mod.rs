@@ -1,6 +1,7 @@
 //! Tests of the whole room.
 
 mod addresses;
+mod explain;
 mod governed;
 mod grammar;
 mod kernel;

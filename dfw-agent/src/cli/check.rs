@@ -1,35 +1,35 @@
 //! `dfw check`.
 
-mod compose;
-mod input;
-mod inspect;
-mod lines;
-mod ports;
-
 use std::io::{self, Write};
 
-use self::input::Input;
-use super::{Error, Format, OutputArgs, count, findings, write_json};
+use super::{Error, Format, OutputArgs, count, findings, offline, write_json};
 use crate::{
     config,
     exit::ExitCode,
-    model::{Container, Finding, LABEL_PROJECT},
-    policy,
+    model::{Container, Finding},
+    policy::{self, Mode, Options},
 };
 
 /// Check labels before they are deployed, without an agent
 ///
-/// Reads a compose file (by `docker compose`, which has to be installed), what `docker compose config --format json` or
-/// `docker inspect` prints, or lines of KEY=VALUE or KEY: VALUE. Ends with 3 when there is something to say.
+/// Reads compose files (by `docker compose`, which has to be installed), what `docker compose config --format json` or
+/// `docker inspect` prints, or lines of KEY=VALUE or KEY: VALUE. Of a compose project it also tells which ends do not let each
+/// other. Ends with 3 when there is something to say.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dfw check compose.yaml
+  dfw check -f compose.yaml -f compose.prod.yaml
   docker compose config --format json | dfw check -
   docker inspect $(docker ps -q) | dfw check -
   echo 'dfw.ingress: tcp/5432 from service:api' | dfw check --project shop -")]
 pub(super) struct Args {
-    /// What to check; `-` reads standard input
-    file: String,
+    /// What to check; `-` reads standard input, several compose files are one project
+    #[arg(value_name = "FILE", required_unless_present = "file")]
+    files: Vec<String>,
+
+    /// The same, as `docker compose` takes it
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<String>,
 
     /// Compose project of labels that do not name theirs
     #[arg(long, value_name = "NAME")]
@@ -51,23 +51,24 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
         let prefix = config::label_prefix(self.label_prefix)?;
-        let mut containers = Input::read(&self.file)?.containers()?;
+        let files = [self.file, self.files].concat();
+        let mut offline = offline::read(&files)?;
         if let Some(project) = self.project {
-            for container in containers
-                .iter_mut()
-                .filter(|container| container.project().is_none())
-            {
-                container
-                    .labels
-                    .insert(LABEL_PROJECT.to_owned(), project.clone());
-            }
+            offline.put_into(&project);
         }
-        let findings: Vec<Finding> = containers
-            .iter()
-            .flat_map(|container| policy::check_container(container, &prefix))
-            .collect();
+        let findings = if offline.is_whole {
+            let options = Options {
+                unlabelled: Mode::Audit,
+                prefix: prefix.clone(),
+            };
+            policy::check_project(offline::inventory(&offline), &options)
+        } else {
+            let alone = |container| policy::check_container(container, &prefix);
+            offline.containers.iter().flat_map(alone).collect()
+        };
+        let containers = &offline.containers;
         match self.output.output {
-            Format::Table => print(out, &containers, &findings, &prefix)?,
+            Format::Table => print(out, containers, &findings, &prefix)?,
             Format::Json => write_json(out, &findings)?,
         }
         Ok(if findings.is_empty() {
@@ -76,14 +77,6 @@ impl Args {
             ExitCode::Findings
         })
     }
-}
-
-/// Whether the container may change addresses and routes in its namespace.
-fn is_net_admin(capabilities: &[String]) -> bool {
-    let names = ["NET_ADMIN", "CAP_NET_ADMIN", "ALL"];
-    capabilities
-        .iter()
-        .any(|given| names.iter().any(|name| given.eq_ignore_ascii_case(name)))
 }
 
 fn print(

@@ -1,5 +1,8 @@
 //! The binary as a user meets it: exit codes, messages, precedence, and the commands against a served socket.
 
+mod check;
+mod explain;
+
 use std::{
     error::Error,
     fs,
@@ -13,6 +16,7 @@ use std::{
 
 use dfw_agent::{
     model::{EndpointView, View},
+    policy::InForce,
     telemetry::{Kernel, KernelFigures, Metrics, http, listen},
 };
 use tokio::sync::{Notify, watch};
@@ -97,8 +101,12 @@ fn a_wrong_command_line_is_2() {
 
 #[test]
 fn no_agent_is_69_with_the_remedy() {
-    for command in ["status", "ls"] {
-        let output = run(&[command, "--socket", "/nonexistent/dfw.sock"]);
+    for command in [
+        &["status"][..],
+        &["ls"],
+        &["explain", "web", "db", "tcp/5432"],
+    ] {
+        let output = run(&[command, &["--socket", "/nonexistent/dfw.sock"]].concat());
         assert_eq!(code(&output), 69);
         insta::allow_duplicates! {
             insta::assert_snapshot!(stderr(&output), @r"
@@ -194,6 +202,7 @@ fn the_manual_and_the_completions_know_every_command() {
         "status",
         "ls",
         "check",
+        "explain",
         "uninstall",
         "completions",
         "man",
@@ -274,6 +283,25 @@ fn a_compose_file_goes_through_docker_compose() {
         (0, "ok: 1 container, 0 with dfw. labels\n".to_owned())
     );
 
+    let mut command = dfw(&["check", "-f", "a.yaml", "b.yml", "c.json"]);
+    command
+        .current_dir(directory.path())
+        .env("PATH", directory.path());
+    fs::write(directory.path().join("a.yaml"), "").expect("written");
+    fs::write(directory.path().join("b.yml"), "").expect("written");
+    let alone = r#"{"name":"other","services":{"api":{}}}"#;
+    fs::write(directory.path().join("c.json"), alone).expect("written");
+    let merge = r#"[ "$*" = "compose --file a.yaml --file b.yml config --format json" ] || exit 9
+        echo '{"name":"shop","services":{"db":{},"web":{}}}'"#;
+    fs::write(&docker, format!("#!/bin/sh\n{merge}\n")).expect("written");
+    let output = command.output().expect("the binary runs");
+    assert_eq!(
+        stdout(&output),
+        "ok: 3 containers, 0 with dfw. labels\n",
+        "{}",
+        stderr(&output)
+    );
+
     for absent in [
         None,
         Some("echo unknown command: docker compose >&2; exit 1"),
@@ -289,7 +317,7 @@ fn a_compose_file_goes_through_docker_compose() {
     }
 
     let (code, said) = check(Some(
-        "[ $2 = version ] && exit 0; echo services must be a mapping >&2; exit 1",
+        "[ $2 = version ] && exit 0; echo level=warning TAG is not set >&2; echo services must be a mapping >&2; exit 1",
     ));
     assert_eq!(code, 78);
     insta::assert_snapshot!(said, @r"
@@ -317,6 +345,10 @@ struct Served {
 
 impl Served {
     fn new(view: View) -> Self {
+        Self::with(view, None)
+    }
+
+    fn with(view: View, in_force: Option<InForce>) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("dfw.sock");
         let stop = Arc::new(Notify::new());
@@ -334,6 +366,7 @@ impl Served {
                 let shared = http::Shared {
                     view,
                     metrics,
+                    in_force: watch::channel(in_force.map(Arc::new)).1,
                     stop: Arc::clone(&told),
                 };
                 ready.send(()).expect("somebody waits");
