@@ -354,7 +354,7 @@ impl<D: Datapath> Reconciler<D> {
         let mut due = None;
         let mut nameless = Vec::new();
         for (ifindex, bridge) in &inventory.unclaimed {
-            if is_awaited(inventory, *bridge, &self.options.prefix) {
+            if is_awaited(inventory, *bridge, &self.options) {
                 continue;
             }
             // What was there before the first pass is older than that.

@@ -13,17 +13,20 @@ use dfw_common::{
 };
 
 use super::{
+    DEFAULT_PREFIX,
     address::{self, Class, Classes},
+    file::NodePolicy,
     flatten,
     index::Index,
     intern::{Held, Identities, Interner},
     label::{self, Declared},
     mode::Mode,
-    resolve::{Policy, Resolved},
+    resolve::{Part, Policy, Resolved},
+    stance::{Override, Stance, Stances},
     standing::{LastGood, Standing, State},
     warn::{self, Present},
 };
-use crate::model::{Container, Endpoint, Finding, Inventory, Level};
+use crate::model::{Container, Endpoint, Finding, Inventory, Level, Network};
 
 /// The node's settings that policy depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,21 @@ pub struct Options {
     pub unlabelled: Mode,
     /// Prefix of the labels, with its final dot; not empty.
     pub prefix: String,
+    /// What the node's policy file says.
+    pub node: Arc<NodePolicy>,
+    /// Modes that hold for a while; of several that select an endpoint the last counts.
+    pub overrides: Vec<Override>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            unlabelled: Mode::Audit,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            node: Arc::default(),
+            overrides: Vec::new(),
+        }
+    }
 }
 
 /// Compiles inventories. Its memory is the numbers it has given, the last good policy of each container, and the
@@ -78,15 +96,17 @@ pub struct CompiledEndpoint {
     pub mode: Mode,
     /// Number of the policy; 0 allows nothing.
     pub policy: u32,
-    /// By its own labels, not by `--unlabelled`.
+    /// By its labels or the node's file, not by `--unlabelled`.
     pub governed: bool,
+    /// In its mode by an [`Override`].
+    pub overridden: bool,
     /// Compose project or stack; empty if none.
     pub project: String,
     /// Service for metrics: compose's or Swarm's, else the first group, else `other`.
     pub service: String,
     /// Whether its labels are in force.
     pub state: State,
-    /// Rules in force, in canonical order, as `label: "text"`.
+    /// Rules in force, in canonical order, as `label: "text"`; what a ceiling says is not among them.
     pub rules: Vec<String>,
 }
 
@@ -95,8 +115,10 @@ pub struct CompiledEndpoint {
 pub struct RuleText {
     /// Canonical text.
     pub text: String,
-    /// Key of its label.
+    /// Where it stands: key of its label, or file, line and key in the node's file.
     pub label: String,
+    /// It is part of a ceiling, and takes away what it does not allow.
+    pub ceiling: bool,
     /// Its side.
     pub direction: Direction,
     /// Each new flow that it decides is logged.
@@ -123,9 +145,9 @@ impl Compiler {
             .iter()
             .map(|(id, container)| (*id, label::read(&container.labels, &options.prefix)))
             .collect();
-        let standings = self.standings(&containers, &declared, options, &mut compiled.findings);
+        let standings = self.standings(&containers, &declared, &mut compiled.findings);
 
-        let mut in_force = self.endpoints(inventory, &standings, options, &mut compiled.endpoints);
+        let mut in_force = self.endpoints(inventory, &standings, options, &mut compiled);
         let current = in_force.clone();
         in_force.append(&mut self.outgoing);
         let index = Index::new(in_force.values().flat_map(|rules| rules.iter()));
@@ -144,7 +166,10 @@ impl Compiler {
                     .unwrap_or_default()
             };
             match flatten::policy(*policy, rules, holders) {
-                Some(entries) => compiled.policy.extend(entries),
+                Some(laid) => {
+                    compiled.policy.extend(laid.entries);
+                    clipped(*policy, rules, &laid.clipped, inventory, &mut compiled);
+                }
                 None => too_large(*policy, inventory, &mut compiled),
             }
             compiled.rules.extend(
@@ -169,15 +194,12 @@ impl Compiler {
         &mut self,
         containers: &BTreeMap<&'a str, &'a Arc<Container>>,
         declared: &BTreeMap<&'a str, Declared>,
-        options: &Options,
         findings: &mut Vec<Finding>,
     ) -> BTreeMap<&'a str, Standing> {
         let mut standings = BTreeMap::new();
         for (id, container) in containers {
             let declared = &declared[id];
-            let (standing, errors) = self
-                .last_good
-                .stand(container, declared, options.unlabelled);
+            let (standing, errors) = self.last_good.stand(container, declared);
             findings.extend(about(
                 container,
                 declared.errors.iter().cloned().chain(errors),
@@ -196,25 +218,41 @@ impl Compiler {
         inventory: &Inventory,
         standings: &BTreeMap<&str, Standing>,
         options: &Options,
-        endpoints: &mut BTreeMap<u32, CompiledEndpoint>,
+        compiled: &mut Compiled,
     ) -> BTreeMap<u32, Policy> {
-        let nothing = Policy::default();
+        let networks: BTreeMap<NetworkId, &Network> = inventory
+            .networks
+            .iter()
+            .map(|bound| (bound.ifindex, &bound.network))
+            .collect();
+        let mut stances = Stances::new(options);
         let mut policies = BTreeMap::new();
+        let mut loose = 0;
         for endpoint in &inventory.endpoints {
-            let standing = standings.get(endpoint.container.id.as_str());
-            let mode = standing.map_or(options.unlabelled, |standing| standing.mode);
-            let rules = match (standing, mode) {
-                (None, _) | (Some(_), Mode::Off) => &nothing,
-                (Some(standing), Mode::Audit | Mode::Enforce) => &standing.rules,
-            };
-            let policy = self.interner.policy(rules);
+            let container = &endpoint.container;
+            let standing = standings.get(container.id.as_str());
+            let network = networks.get(&endpoint.network).copied();
+            let mut stance = stances.of(container, network, standing);
+            if stance.mode == Mode::Off {
+                stance.rules = Policy::default();
+            }
+            loose += usize::from(stance.is_under_ceiling && stance.mode != Mode::Enforce);
+            let policy = self.interner.policy(&stance.rules);
             if policy != 0 {
                 policies
                     .entry(policy)
-                    .or_insert_with(|| Policy::clone(rules));
+                    .or_insert_with(|| Policy::clone(&stance.rules));
             }
-            let compiled = compiled_endpoint(endpoint, standing, mode, policy, rules);
-            endpoints.insert(endpoint.ifindex, compiled);
+            let one = compiled_endpoint(endpoint, standing, &stance, policy);
+            compiled.endpoints.insert(endpoint.ifindex, one);
+        }
+        compiled.findings.extend(stances.findings());
+        if loose > 0 {
+            let message = format!(
+                "{loose} of the endpoints under a ceiling do not enforce, so it does not hold there: write unlabelled = \"enforce\", or mode = \"enforce\" in [[rules]]"
+            );
+            let finding = Finding::new(Level::Warning, "ceiling-not-enforced", "", message);
+            compiled.findings.push(finding);
         }
         policies
     }
@@ -223,24 +261,60 @@ impl Compiler {
 fn compiled_endpoint(
     endpoint: &Endpoint,
     standing: Option<&Standing>,
-    mode: Mode,
+    stance: &Stance,
     policy: u32,
-    rules: &[Resolved],
 ) -> CompiledEndpoint {
     let container = &endpoint.container;
     let group = standing
         .and_then(|standing| standing.groups.first())
         .map(String::as_str);
+    let own = stance.rules.iter().filter(|rule| rule.part == Part::Own);
     CompiledEndpoint {
         network: endpoint.network,
         mac: endpoint.mac,
-        mode,
+        mode: stance.mode,
         policy,
-        governed: standing.is_some_and(|standing| standing.governed),
+        governed: stance.governed,
+        overridden: stance.overridden,
         project: container.project().unwrap_or_default().to_owned(),
         service: container.service().or(group).unwrap_or("other").to_owned(),
         state: standing.map_or(State::Ready, |standing| standing.state),
-        rules: rules.iter().map(Resolved::display).collect(),
+        rules: own.map(Resolved::display).collect(),
+    }
+}
+
+/// Tells each container with a policy which of its rules a ceiling takes something away from.
+fn clipped(
+    policy: u32,
+    rules: &[Resolved],
+    clipped: &flatten::Clipped,
+    inventory: &Inventory,
+    compiled: &mut Compiled,
+) {
+    let rule = |number: u16| rules.get(usize::from(number));
+    let pairs: Vec<(&Resolved, &Resolved)> = clipped
+        .iter()
+        .filter_map(|(own, by)| rule(*own).zip(rule(*by)))
+        .collect();
+    for endpoint in &inventory.endpoints {
+        let has_it = compiled.endpoints.get(&endpoint.ifindex);
+        if pairs.is_empty() || has_it.is_none_or(|found| found.policy != policy) {
+            continue;
+        }
+        compiled
+            .findings
+            .extend(pairs.iter().map(|(own, by)| Finding {
+                level: Level::Warning,
+                code: "beyond-ceiling".to_owned(),
+                subject: endpoint.container.name.clone(),
+                label: own.label.clone(),
+                message: format!(
+                    "the rule goes beyond a ceiling and counts only within it: {}",
+                    by.display()
+                ),
+                text: own.text.clone(),
+                span: None,
+            }));
     }
 }
 
@@ -374,11 +448,13 @@ impl Resolved {
             label,
             direction,
             log,
+            part,
             ..
         } = self;
         RuleText {
             text: text.clone(),
             label: label.clone(),
+            ceiling: *part != Part::Own,
             direction: *direction,
             log: *log,
         }

@@ -2,11 +2,12 @@
 //!
 //! `label` reads a container's labels with the `parse`r into [`Rule`]s; `resolve` turns each peer into [`Selector`]s, in
 //! the container's own project; `index` says which selectors an address satisfies; `address` classifies every address
-//! (docs/semantics.md section 2); `flatten` makes header and port prefixes of the rules that apply to one identity;
+//! (docs/semantics.md section 2); `file` and `select` read the node's policy file, `stance` joins what it says with the labels; `flatten` makes header and port prefixes of the rules that apply to one identity;
 //! [`Compiler`] joins them and owns the two things with a memory, ids and last good policies.
 
 mod address;
 mod compile;
+mod file;
 mod flatten;
 mod index;
 mod intern;
@@ -18,6 +19,8 @@ mod prefix_table;
 mod problem;
 mod resolve;
 mod rule;
+mod select;
+mod stance;
 mod standing;
 mod warn;
 
@@ -26,6 +29,7 @@ mod tests;
 
 pub use self::{
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText},
+    file::{MAX_FILE_BYTES, NodePolicy, position},
     intern::Held,
     label::{check_container, check_labels},
     mode::{Mode, ModeError},
@@ -33,6 +37,8 @@ pub use self::{
     problem::{Problem, What},
     resolve::Selector,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
+    select::{Select, selected},
+    stance::Override,
     standing::State,
 };
 

@@ -61,6 +61,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         policy: Options {
             unlabelled: mode(config.unlabelled),
             prefix: config.label_prefix,
+            ..Options::default()
         },
         views: views.clone(),
         published: Published { view, rules },

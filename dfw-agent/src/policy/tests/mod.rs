@@ -1,6 +1,8 @@
 //! Tests of the whole room.
 
 mod addresses;
+mod ceiling;
+mod file;
 mod governed;
 mod grammar;
 mod kernel;
