@@ -51,6 +51,10 @@ pub struct Settings {
     )]
     pub unlabelled: Option<Unlabelled>,
 
+    /// Rules by selector, a ceiling and defaults for the whole node; `dfw reload` reads it anew
+    #[arg(long, env = "DFW_POLICY", hide_env_values = true, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
     /// Prefix of the labels that are rules [default: dfw.]
     #[arg(
         long,
@@ -97,11 +101,10 @@ pub struct Settings {
 }
 
 /// Mode of the containers that carry no rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Unlabelled {
     /// Nothing is dropped, every would-be denial is counted
-    #[default]
     Audit,
     /// Nothing is allowed to or from them: zero trust for the whole node
     Enforce,
@@ -140,8 +143,10 @@ pub enum Origin {
 pub struct Config {
     /// Where endpoints come from.
     pub origin: Origin,
-    /// Mode of the containers that carry no rules.
-    pub unlabelled: Unlabelled,
+    /// Mode of the containers that carry no rules; none leaves it to the policy file.
+    pub unlabelled: Option<Unlabelled>,
+    /// The node's policy file.
+    pub policy: Option<PathBuf>,
     /// Prefix of the labels that are rules, with its final dot.
     pub label_prefix: String,
     /// Loopback address of metrics and health.
@@ -243,6 +248,7 @@ impl Settings {
             docker_host: self.docker_host.or(below.docker_host),
             inventory: self.inventory.or(below.inventory),
             unlabelled: self.unlabelled.or(below.unlabelled),
+            policy: self.policy.or(below.policy),
             label_prefix: self.label_prefix.or(below.label_prefix),
             listen: self.listen.or(below.listen),
             socket: self.socket.or(below.socket),
@@ -271,7 +277,8 @@ impl Settings {
         }
         Ok(Config {
             origin,
-            unlabelled: self.unlabelled.unwrap_or_default(),
+            unlabelled: self.unlabelled,
+            policy: self.policy,
             label_prefix: label_prefix(self.label_prefix)?,
             listen,
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),

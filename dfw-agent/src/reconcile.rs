@@ -13,7 +13,7 @@ use std::{
 use self::ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted};
 use crate::{
     model::{Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
-    policy::{Compiled, Compiler, Mode, Options, RuleText},
+    policy::{self, Compiled, Compiler, Mode, Options, RuleText, Select},
 };
 
 /// How long a port may be without an identity before `--unlabelled` decides (docs/semantics.md section 9).
@@ -142,6 +142,8 @@ pub struct Reconciler<D> {
     datapath: D,
     compiler: Compiler,
     options: Options,
+    /// As the last pass bound it.
+    inventory: Inventory,
     /// When the link of each port was first seen, while it has no policy.
     born: BTreeMap<u32, Instant>,
     /// Bridges that the last pass knew as managed.
@@ -162,6 +164,7 @@ impl<D: Datapath> Reconciler<D> {
             datapath,
             compiler,
             options,
+            inventory: Inventory::default(),
             born: BTreeMap::new(),
             bridges: BTreeSet::new(),
             is_settled: false,
@@ -174,6 +177,19 @@ impl<D: Datapath> Reconciler<D> {
     /// The datapath, for what is not reconciling.
     pub fn datapath(&mut self) -> &mut D {
         &mut self.datapath
+    }
+
+    /// What the next pass compiles with.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    /// Names of the containers that a selector selected at the last pass.
+    ///
+    /// # Errors
+    /// None; says what to write instead.
+    pub fn selected(&self, select: &Select) -> Result<BTreeSet<String>, String> {
+        policy::selected(select, &self.inventory, &self.options)
     }
 
     /// Puts right what others changed, since the first pass succeeded. Whether there is news for the next pass to tell.
@@ -324,15 +340,14 @@ impl<D: Datapath> Reconciler<D> {
         view.attached = is_complete && error.is_none();
         view.epoch = self.epoch;
         view.error = error;
+        let unclaimed = inventory.unclaimed.iter();
+        let unclaimed = unclaimed.map(|(ifindex, _)| *ifindex).collect();
+        self.inventory = inventory;
         Pass {
             view,
             rules: compiled.rules,
             bound,
-            unclaimed: inventory
-                .unclaimed
-                .iter()
-                .map(|(ifindex, _)| *ifindex)
-                .collect(),
+            unclaimed,
             due,
         }
     }

@@ -7,14 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
     exit::{ExitCode, Failure},
-    model::View,
+    model::{Done, Refused, View},
     telemetry::text,
 };
 
@@ -104,18 +105,50 @@ impl Client {
             .map(drop)
     }
 
+    /// Tells the agent to do something, and what came of it.
+    pub(super) fn order(
+        &self,
+        path: &str,
+        order: &impl Serialize,
+    ) -> Result<Result<Done, Refused>, ClientError> {
+        let order = serde_json::to_vec(order).map_err(|error| self.broken(error))?;
+        let (status, body) = self.exchange_in_time(Method::POST, path, order.into())?;
+        let foreign = |error: serde_json::Error| self.foreign(error.to_string());
+        match status {
+            StatusCode::OK => Ok(Ok(serde_json::from_slice(&body).map_err(foreign)?)),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                Ok(Err(serde_json::from_slice(&body).map_err(foreign)?))
+            }
+            _ => Err(self.foreign(format!("{path} gives {status}"))),
+        }
+    }
+
     /// Whether nobody listens on the socket.
     pub(super) fn is_gone(&self) -> bool {
         std::os::unix::net::UnixStream::connect(&self.socket).is_err_and(|error| is_absent(&error))
     }
 
     fn ask(&self, method: Method, path: &str, expected: StatusCode) -> Result<Bytes, ClientError> {
+        let (status, answer) = self.exchange_in_time(method, path, Bytes::new())?;
+        if status == expected {
+            Ok(answer)
+        } else {
+            Err(self.foreign(format!("{path} gives {status}")))
+        }
+    }
+
+    fn exchange_in_time(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| self.broken(error))?;
         runtime
-            .block_on(async { timeout(PATIENCE, self.exchange(method, path, expected)).await })
+            .block_on(async { timeout(PATIENCE, self.exchange(method, path, body)).await })
             .unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))
     }
 
@@ -123,8 +156,8 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        expected: StatusCode,
-    ) -> Result<Bytes, ClientError> {
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
             if is_absent(&error) {
                 ClientError::Absent(self.socket.clone())
@@ -141,7 +174,8 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "dfw")
-            .body(Empty::<Bytes>::new())
+            .header("content-type", "application/json")
+            .body(Full::new(body))
             .expect("a valid request");
         let exchange = async {
             let response = sender
@@ -149,15 +183,9 @@ impl Client {
                 .await
                 .map_err(|error| self.broken(error))?;
             let status = response.status();
-            if status != expected {
-                return Err(self.foreign(format!("{path} gives {status}")));
-            }
             let body = Limited::new(response.into_body(), ANSWER_MAX);
-            Ok(body
-                .collect()
-                .await
-                .map_err(|error| self.broken(error))?
-                .to_bytes())
+            let body = body.collect().await.map_err(|error| self.broken(error))?;
+            Ok((status, body.to_bytes()))
         };
         let (answer, _) = tokio::join!(exchange, connection);
         answer

@@ -8,6 +8,8 @@ mod doctor;
 mod findings;
 mod ls;
 mod man;
+mod mode;
+mod reload;
 mod run;
 mod status;
 mod table;
@@ -51,6 +53,8 @@ enum Command {
     Ls(ls::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    Reload(reload::Args),
+    Mode(mode::Args),
     Uninstall(uninstall::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -91,6 +95,8 @@ impl Command {
             Self::Ls(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
+            Self::Reload(args) => args.perform(out),
+            Self::Mode(args) => args.perform(out),
             Self::Uninstall(args) => args.perform(out),
             Self::Completions(args) => args.perform(out),
             Self::Man(args) => args.perform(out),
@@ -242,7 +248,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 8);
+        assert_eq!(seen, 10);
     }
 
     #[test]

@@ -65,6 +65,14 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
         )
     });
     line("endpoints", &split(view.endpoints.len(), modes))?;
+    if !view.overrides.is_empty() {
+        let switched = view.endpoints.iter().filter(|one| one.overridden).count();
+        let orders = count(view.overrides.len(), "order");
+        line(
+            "switched",
+            &format!("{switched} by {orders}, see `dfw mode`"),
+        )?;
+    }
     line("networks", &view.networks.len().to_string())?;
     let reasons = Unprotected::ALL.map(|why| {
         (

@@ -1,6 +1,7 @@
 //! `dfw uninstall`.
 
 use std::{
+    fs,
     io::{self, Write},
     path::Path,
     thread,
@@ -60,6 +61,13 @@ impl Args {
         let stopped_agent = stop(&client)?;
         let report = datapath::uninstall(&bpffs, datapath::marker(client.socket()))
             .map_err(|error| cannot_remove(&error, &bpffs))?;
+        let modes = crate::run::modes_file(client.socket());
+        match fs::remove_file(&modes) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot_remove(&error, &modes).into());
+            }
+            _ => {}
+        }
         let done = Done {
             stopped_agent,
             links: report.links,
@@ -100,7 +108,7 @@ fn stop(client: &Client) -> Result<bool, Failure> {
 }
 
 fn cannot_remove(error: &io::Error, bpffs: &Path) -> Failure {
-    let message = format!("cannot remove what is under {}: {error}", bpffs.display());
+    let message = format!("cannot remove {}: {error}", bpffs.display());
     if error.kind() == io::ErrorKind::PermissionDenied {
         Failure::new(ExitCode::Capability, message, "run this as root")
     } else {

@@ -4,6 +4,7 @@
 //! compiles that. Up: the reconciler publishes a [`View`] that metrics and commands read.
 
 mod bind;
+mod order;
 mod view;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     bind::bind,
+    order::{Done, OverrideView, Refused, SwitchOrder},
     view::{EndpointView, Finding, Level, NetworkView, UnprotectedView, View},
 };
 

@@ -21,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::metrics::{self, Metrics};
+use super::{
+    metrics::{self, Metrics},
+    orders::{self, Orders},
+};
 use crate::model::View;
 
 /// Most connections of one listener at a time; more wait in the kernel's queue. The agent's descriptors are for the maps.
@@ -40,6 +43,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Notified by `POST /v1/stop`: the agent is to end as on SIGTERM.
     pub stop: Arc<Notify>,
+    /// Where `POST /v1/reload` and `POST /v1/mode` go.
+    pub orders: Orders,
 }
 
 /// What everybody on this host may ask.
@@ -47,11 +52,14 @@ pub fn public(shared: Shared) -> Router {
     public_routes().with_state(shared)
 }
 
-/// What those may ask who may write to the socket: the public routes, `GET /v1/view` and `POST /v1/stop`.
+/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, and `POST /v1/stop`,
+/// `/v1/reload` and `/v1/mode`.
 pub fn commands(shared: Shared) -> Router {
     public_routes()
         .route("/v1/view", get(view))
         .route("/v1/stop", post(stop))
+        .route("/v1/reload", post(orders::reload))
+        .route("/v1/mode", post(orders::switch))
         .with_state(shared)
 }
 
@@ -150,6 +158,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        sync::mpsc,
         task::JoinHandle,
     };
 
@@ -168,6 +177,7 @@ mod tests {
             view,
             metrics,
             stop: Arc::default(),
+            orders: mpsc::channel(1).0,
         }
     }
 
@@ -228,7 +238,14 @@ mod tests {
         );
         assert!(metrics.contains("\ndfw_docker_connected 0\n"), "{metrics}");
         assert_eq!(status(&server.ask("GET /healthz").await), "200");
-        for request in ["GET /v1/view", "POST /v1/stop", "GET /", "GET /../metrics"] {
+        for request in [
+            "GET /v1/view",
+            "POST /v1/stop",
+            "POST /v1/reload",
+            "POST /v1/mode",
+            "GET /",
+            "GET /../metrics",
+        ] {
             assert_eq!(status(&server.ask(request).await), "404", "{request}");
         }
         assert_eq!(status(&server.ask("POST /metrics").await), "405");
