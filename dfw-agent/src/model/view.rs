@@ -83,6 +83,9 @@ pub struct EndpointView {
     /// Whether `dfw mode` has switched its mode for a while.
     #[serde(default)]
     pub overridden: bool,
+    /// Packets that were let through so far and that its mode enforce would have denied.
+    #[serde(default)]
+    pub audited: u64,
     /// `ready`, `error` (labels rejected), or `not-ready`.
     pub state: String,
     /// Rules in force, as text.

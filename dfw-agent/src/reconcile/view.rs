@@ -87,6 +87,8 @@ impl View<'_> {
                 .unwrap_or_default(),
             governed: compiled.is_some_and(|spec| spec.governed),
             overridden: compiled.is_some_and(|spec| spec.overridden),
+            // Counted where it is asked for.
+            audited: 0,
             state: match (is_ready, compiled) {
                 (true, Some(spec)) => spec.state.name().to_owned(),
                 _ => "not-ready".to_owned(),

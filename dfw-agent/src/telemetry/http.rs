@@ -120,10 +120,10 @@ async fn scrape(State(shared): State<Shared>) -> Response {
 }
 
 fn broken(error: &dyn std::error::Error) -> Response {
-    tracing::error!(%error, "the metrics cannot be written");
+    tracing::error!(%error, "the figures cannot be read");
     (
         StatusCode::INTERNAL_SERVER_ERROR,
-        "the metrics cannot be written, see the log\n",
+        "the figures cannot be read, see the log\n",
     )
         .into_response()
 }
@@ -141,8 +141,10 @@ async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 async fn view(State(shared): State<Shared>) -> Response {
-    let view = Arc::clone(&shared.view.borrow());
-    Json(&*view).into_response()
+    match tokio::task::spawn_blocking(move || shared.metrics.counted()).await {
+        Ok(view) => Json(view).into_response(),
+        Err(error) => broken(&error),
+    }
 }
 
 async fn stop(State(shared): State<Shared>) -> StatusCode {
