@@ -10,7 +10,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::telemetry::log::{Format, Level};
+use crate::{
+    model::position,
+    telemetry::log::{Format, Level},
+};
 
 /// Where the configuration file is looked for when `--config` does not say.
 pub const DEFAULT_FILE: &str = "/etc/dfw/dfw.toml";
@@ -180,7 +183,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// Column in bytes, from 1.
+        /// Column in characters, from 1.
         column: usize,
         /// What is wrong there.
         message: String,
@@ -232,11 +235,11 @@ impl Settings {
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error: toml::de::Error| {
-            let before = &text[..error.span().map_or(0, |span| span.start)];
+            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
             ConfigError::Parse {
                 path: path.to_owned(),
-                line: before.matches('\n').count() + 1,
-                column: before.len() - before.rfind('\n').map_or(0, |newline| newline + 1) + 1,
+                line,
+                column,
                 message: error.message().to_owned(),
             }
         })

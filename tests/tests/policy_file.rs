@@ -316,7 +316,10 @@ fn a_mode_for_a_while_goes_back_by_itself() {
     assert!(listed.contains("audit (dfw mode)"), "{listed}");
     let status = done(&agent.command(&["status"]));
     assert!(status.contains("switched     1 by 1 order"), "{status}");
-    assert!(status.contains("in audit: server "), "what enforce would deny: {status}");
+    assert!(
+        status.contains("in audit: server "),
+        "what enforce would deny: {status}"
+    );
     let live = stage.transfers(80);
     let took = goes_back(&agent, began);
     assert!(took >= Duration::from_secs(3), "{took:?}");

@@ -20,13 +20,14 @@ use super::{
     index::Index,
     intern::{Held, Identities, Interner},
     label::{self, Declared},
+    limits,
     mode::Mode,
     resolve::{Part, Policy, Resolved},
     stance::{Override, Stance, Stances},
     standing::{LastGood, Standing, State},
     warn::{self, Present},
 };
-use crate::model::{Container, Endpoint, Finding, Inventory, Level, Network};
+use crate::model::{Container, Endpoint, Finding, Inventory, Network};
 
 /// The node's settings that policy depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,9 +169,9 @@ impl Compiler {
             match flatten::policy(*policy, rules, holders) {
                 Some(laid) => {
                     compiled.policy.extend(laid.entries);
-                    clipped(*policy, rules, &laid.clipped, inventory, &mut compiled);
+                    limits::clipped(*policy, rules, &laid.clipped, inventory, &mut compiled);
                 }
-                None => too_large(*policy, inventory, &mut compiled),
+                None => limits::too_large(*policy, inventory, &mut compiled),
             }
             compiled.rules.extend(
                 (0..)
@@ -227,7 +228,7 @@ impl Compiler {
             .collect();
         let mut stances = Stances::new(options);
         let mut policies = BTreeMap::new();
-        let mut loose = 0;
+        let mut is_loose = false;
         for endpoint in &inventory.endpoints {
             let container = &endpoint.container;
             let standing = standings.get(container.id.as_str());
@@ -236,7 +237,7 @@ impl Compiler {
             if stance.mode == Mode::Off {
                 stance.rules = Policy::default();
             }
-            loose += usize::from(stance.is_under_ceiling && stance.mode != Mode::Enforce);
+            is_loose |= stance.is_under_ceiling && stance.mode != Mode::Enforce;
             let policy = self.interner.policy(&stance.rules);
             if policy != 0 {
                 policies
@@ -247,13 +248,7 @@ impl Compiler {
             compiled.endpoints.insert(endpoint.ifindex, one);
         }
         compiled.findings.extend(stances.findings());
-        if loose > 0 {
-            let message = format!(
-                "{loose} of the endpoints under a ceiling do not enforce, so it does not hold there: write unlabelled = \"enforce\", or mode = \"enforce\" in [[rules]]"
-            );
-            let finding = Finding::new(Level::Warning, "ceiling-not-enforced", "", message);
-            compiled.findings.push(finding);
-        }
+        compiled.findings.extend(limits::not_enforced(is_loose));
         policies
     }
 }
@@ -280,67 +275,6 @@ fn compiled_endpoint(
         service: container.service().or(group).unwrap_or("other").to_owned(),
         state: standing.map_or(State::Ready, |standing| standing.state),
         rules: own.map(Resolved::display).collect(),
-    }
-}
-
-/// Tells each container with a policy which of its rules a ceiling takes something away from.
-fn clipped(
-    policy: u32,
-    rules: &[Resolved],
-    clipped: &flatten::Clipped,
-    inventory: &Inventory,
-    compiled: &mut Compiled,
-) {
-    let rule = |number: u16| rules.get(usize::from(number));
-    let pairs: Vec<(&Resolved, &Resolved)> = clipped
-        .iter()
-        .filter_map(|(own, by)| rule(*own).zip(rule(*by)))
-        .collect();
-    for endpoint in &inventory.endpoints {
-        let has_it = compiled.endpoints.get(&endpoint.ifindex);
-        if pairs.is_empty() || has_it.is_none_or(|found| found.policy != policy) {
-            continue;
-        }
-        compiled
-            .findings
-            .extend(pairs.iter().map(|(own, by)| Finding {
-                level: Level::Warning,
-                code: "beyond-ceiling".to_owned(),
-                subject: endpoint.container.name.clone(),
-                label: own.label.clone(),
-                message: format!(
-                    "the rule goes beyond a ceiling and counts only within it: {}",
-                    by.display()
-                ),
-                text: own.text.clone(),
-                span: None,
-            }));
-    }
-}
-
-/// A policy without entries allows nothing; says so of each container that has it.
-fn too_large(policy: u32, inventory: &Inventory, compiled: &mut Compiled) {
-    for endpoint in &inventory.endpoints {
-        let Some(found) = compiled.endpoints.get_mut(&endpoint.ifindex) else {
-            continue;
-        };
-        if found.policy != policy {
-            continue;
-        }
-        found.state = State::Error;
-        let message = format!(
-            "the rules need more than {} map entries, so nothing is allowed: name fewer single ports and peers",
-            flatten::MAX_ENTRIES
-        );
-        compiled.findings.push(Finding {
-            level: Level::Error,
-            code: "policy-too-large".to_owned(),
-            subject: endpoint.container.name.clone(),
-            label: String::new(),
-            message,
-            text: String::new(),
-            span: None,
-        });
     }
 }
 

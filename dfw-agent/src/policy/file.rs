@@ -16,7 +16,7 @@ use super::{
     resolve::{Part, Resolved, Selector, peer_selectors},
     select::{Select, no_project},
 };
-use crate::model::{Finding, Level};
+use crate::model::{Finding, Level, position};
 
 /// Bytes of a file that are read; a longer one is an error.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
@@ -152,15 +152,12 @@ impl Reader<'_> {
             return self.mistake(value.span().start, "bad-value", what);
         };
         for entry in entries {
-            match entry.get_ref() {
-                DeValue::Table(table) => self.entry(table, entry.span().start, kind),
-                other => {
-                    let what = format!(
-                        "{} where a table is meant: begin each with {header}",
-                        other.type_str()
-                    );
-                    self.mistake(entry.span().start, "bad-value", what);
-                }
+            if let DeValue::Table(table) = entry.get_ref() {
+                self.entry(table, entry.span().start, kind);
+            } else {
+                let found = entry.get_ref().type_str();
+                let what = format!("{found} where a table is meant: begin each with {header}");
+                self.mistake(entry.span().start, "bad-value", what);
             }
         }
     }
@@ -396,12 +393,4 @@ impl Reader<'_> {
         let (line, column) = position(self.text, at);
         format!("{}:{line}:{column}", self.name)
     }
-}
-
-/// Line and column of a byte, both from 1, the column in characters.
-pub fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = before.matches('\n').count() + 1;
-    (line, before[line_start..].chars().count() + 1)
 }

@@ -13,6 +13,7 @@ mod index;
 mod intern;
 mod label;
 mod lex;
+mod limits;
 mod mode;
 mod parse;
 mod prefix_table;
@@ -29,7 +30,7 @@ mod tests;
 
 pub use self::{
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText},
-    file::{MAX_FILE_BYTES, NodePolicy, position},
+    file::{MAX_FILE_BYTES, NodePolicy},
     intern::Held,
     label::{check_container, check_labels},
     mode::{Mode, ModeError},

@@ -86,9 +86,10 @@ fn selectors(word: &str) -> Result<Option<(Selector, String)>, What> {
 
 /// Where no container is at hand, there is no project of its own either.
 pub(super) fn no_project(what: What) -> What {
-    match what {
-        What::OutsideCompose(name) => What::NoProject(name),
-        other => other,
+    if let What::OutsideCompose(name) = what {
+        What::NoProject(name)
+    } else {
+        what
     }
 }
 

@@ -217,10 +217,9 @@ impl Follower {
                                 due = earlier(due, soon);
                             }
                         }
+                        Some(asked) = self.desk.orders.recv() => break Next::Order(asked),
                         change = &mut changed => break Next::Link(change),
                         () = source.changed() => break Next::Source,
-                        // The sender lives as long as this thread's process serves.
-                        Some(asked) = self.desk.orders.recv() => break Next::Order(asked),
                         () = wait => break Next::Due,
                     }
                 }

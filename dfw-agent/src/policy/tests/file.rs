@@ -1,11 +1,14 @@
 //! The node's policy file: what it says, and what is wrong with it.
 
+use std::sync::Arc;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+
 use super::node::{Node, alone, codes, container, options, service};
 use crate::{
     model::Finding,
     policy::{Compiled, Compiler, Held, Mode, NodePolicy, Options, Override, Select, selected},
 };
-use std::sync::Arc;
 
 /// Options with a file.
 pub(super) fn with_file(text: &str) -> Options {
@@ -90,6 +93,49 @@ fn what_is_no_toml_is_told_with_its_place() {
     ");
     insta::assert_snapshot!(mistakes(&"#".repeat(2 << 20)).join("\n"), @"p.toml:1:1 [too-long] the file has 2097152 bytes: at most 1048576 are read None");
 }
+
+proptest! {
+    #[test]
+    fn no_text_is_too_wild(pieces in vec(select(PIECES.to_vec()), 0..24), any in any::<String>()) {
+        for text in [pieces.concat(), any] {
+            if let Err(mistakes) = NodePolicy::parse("p", &text) {
+                prop_assert!((1..=16).contains(&mistakes.len()), "{text:?}");
+                prop_assert!(mistakes.iter().all(|one| !one.message.contains('\n')), "{mistakes:?}");
+            }
+            if let Ok(read) = Select::parse(&text) {
+                prop_assert_eq!(Select::parse(&read.to_string()), Ok(read));
+            }
+        }
+    }
+}
+
+const PIECES: [&str; 25] = [
+    "[[rules]]\n",
+    "[[ceiling]]\n",
+    "[edge]\n",
+    "for = ",
+    "ingress = ",
+    "egress=",
+    "mode = ",
+    "unlabelled = ",
+    "published = ",
+    "\"any\"\n",
+    "\"tcp/80 from any\"\n",
+    "\"\"\"\ntcp/0\nfrom ß\"\"\"\n",
+    "\"\\u00e9\\n tcp/99999 to service:x\"\n",
+    "'service:a/b label:x=\"y z\"'\n",
+    "service:a/b ",
+    "label:k=\"ß\\\\\" ",
+    "net:n ",
+    ",",
+    ";",
+    "\"",
+    "[",
+    "{ }",
+    "1979-05-27\n",
+    "\u{202e}",
+    "\n",
+];
 
 #[test]
 fn its_rules_govern_whom_it_selects() {
