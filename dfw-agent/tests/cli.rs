@@ -265,6 +265,34 @@ fn check_reads_what_it_is_given() {
 }
 
 #[test]
+fn a_policy_file_is_checked_before_it_is_taken_over() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("policy.toml");
+    let place = file.to_str().expect("UTF-8");
+    let check = |text: &str| {
+        fs::write(&file, text).expect("written");
+        let output = run(&["check", place]);
+        (
+            code(&output),
+            stdout(&output).replace(place, "FILE") + &stderr(&output),
+        )
+    };
+    let right = "[[rules]]\nfor = \"any\"\ningress = \"tcp/80 from any; tcp/81 from host\"\n";
+    assert_eq!(check(right), (0, "ok: 2 rules for the node\n".to_owned()));
+    let (code, said) = check(&right.replace("host", "hosts"));
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(said, @r"
+    error[unknown-peer]: unknown peer `hosts`: did you mean `host`?
+      --> FILE:3:41
+       |
+       | tcp/80 from any; tcp/81 from hosts
+       |                              ^^^^^
+
+    1 error: the file would change nothing
+    ");
+}
+
+#[test]
 fn a_compose_file_goes_through_docker_compose() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("compose.yaml");

@@ -1,7 +1,6 @@
 //! `dfw uninstall`.
 
 use std::{
-    fs,
     io::{self, Write},
     path::Path,
     thread,
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     datapath,
     exit::{ExitCode, Failure},
+    run,
 };
 
 /// How long the agent may take to end.
@@ -61,13 +61,8 @@ impl Args {
         let stopped_agent = stop(&client)?;
         let report = datapath::uninstall(&bpffs, datapath::marker(client.socket()))
             .map_err(|error| cannot_remove(&error, &bpffs))?;
-        let modes = crate::run::modes_file(client.socket());
-        match fs::remove_file(&modes) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(cannot_remove(&error, &modes).into());
-            }
-            _ => {}
-        }
+        run::forget_modes(client.socket())
+            .map_err(|error| cannot_remove(&error, client.socket()))?;
         let done = Done {
             stopped_agent,
             links: report.links,
@@ -107,8 +102,8 @@ fn stop(client: &Client) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn cannot_remove(error: &io::Error, bpffs: &Path) -> Failure {
-    let message = format!("cannot remove {}: {error}", bpffs.display());
+fn cannot_remove(error: &io::Error, place: &Path) -> Failure {
+    let message = format!("cannot remove what belongs to {}: {error}", place.display());
     if error.kind() == io::ErrorKind::PermissionDenied {
         Failure::new(ExitCode::Capability, message, "run this as root")
     } else {

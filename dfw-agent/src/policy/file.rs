@@ -96,8 +96,16 @@ impl NodePolicy {
         reader.finish()
     }
 
+    /// How many rules it has, those of ceilings included.
+    pub fn len(&self) -> usize {
+        let rules = self.entries.iter().flat_map(|entry| &entry.rules);
+        rules
+            .filter(|rule| !matches!(rule.part, Part::End(_)))
+            .count()
+    }
+
     /// Whether it says nothing about any container.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }

@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-pub(crate) use self::modes::file as modes_file;
+pub(crate) use self::modes::forget as forget_modes;
 
 /// Environment variables for tests: smaller maps, to see what happens when one is full.
 const TEST_POLICY_ENTRIES: &str = "DFW_TEST_POLICY_ENTRIES";

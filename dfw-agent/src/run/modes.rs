@@ -24,8 +24,28 @@ const MODES_MAX: usize = 64;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where an agent with this command socket writes them down.
-pub(crate) fn file(socket: &Path) -> PathBuf {
+pub(super) fn file(socket: &Path) -> PathBuf {
     socket.with_extension("modes")
+}
+
+/// Removes what an agent with this command socket wrote down.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub(crate) fn forget(socket: &Path) -> io::Result<()> {
+    let file = file(socket);
+    for path in [beside(&file), file] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where the next state of the file is written.
+fn beside(file: &Path) -> PathBuf {
+    file.with_extension("modes-new")
 }
 
 /// Everything that is switched at present, the latest last.
@@ -156,7 +176,7 @@ impl Modes {
                 boot: boot_id()?,
                 modes: switched.iter().map(WrittenMode::from).collect(),
             };
-            let new = self.file.with_extension("modes-new");
+            let new = beside(&self.file);
             fs::write(&new, serde_json::to_vec(&written)?)?;
             // The one call of this kind that the system call filter lets pass on each architecture.
             let here = rustix::fs::CWD;

@@ -22,8 +22,8 @@ const PIPE: &str = "pipe it in: `docker compose config --format json | dfw check
 #[derive(Debug)]
 pub(super) struct Input {
     /// A path, or `stdin`.
-    name: String,
-    text: String,
+    pub(super) name: String,
+    pub(super) text: String,
 }
 
 impl Input {

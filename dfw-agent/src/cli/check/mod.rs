@@ -14,16 +14,17 @@ use crate::{
     config,
     exit::ExitCode,
     model::{Container, Finding, LABEL_PROJECT},
-    policy,
+    policy::{self, NodePolicy},
 };
 
-/// Check labels before they are deployed, without an agent
+/// Check labels or a policy file before they are deployed, without an agent
 ///
-/// Reads a compose file (by `docker compose`, which has to be installed), what `docker compose config --format json` or
+/// Reads a policy file (FILE.toml), a compose file (by `docker compose`, which has to be installed), what `docker compose config --format json` or
 /// `docker inspect` prints, or lines of KEY=VALUE or KEY: VALUE. Ends with 3 when there is something to say.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dfw check compose.yaml
+  dfw check /etc/dfw/policy.toml
   docker compose config --format json | dfw check -
   docker inspect $(docker ps -q) | dfw check -
   echo 'dfw.ingress: tcp/5432 from service:api' | dfw check --project shop -")]
@@ -51,7 +52,11 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
         let prefix = config::label_prefix(self.label_prefix)?;
-        let mut containers = Input::read(&self.file)?.containers()?;
+        let input = Input::read(&self.file)?;
+        if self.file.ends_with(".toml") {
+            return check_policy(out, self.output.output, &input);
+        }
+        let mut containers = input.containers()?;
         if let Some(project) = self.project {
             for container in containers
                 .iter_mut()
@@ -76,6 +81,34 @@ impl Args {
             ExitCode::Findings
         })
     }
+}
+
+/// A policy file is right or wrong as a whole, whoever is there.
+fn check_policy(out: &mut impl Write, format: Format, input: &Input) -> Result<ExitCode, Error> {
+    let read = NodePolicy::parse(&input.name, &input.text);
+    let findings = read.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+    match (format, &read) {
+        (Format::Json, _) => write_json(out, &findings)?,
+        (Format::Table, Ok(node)) => {
+            writeln!(out, "ok: {} for the node", count(node.len(), "rule"))?
+        }
+        (Format::Table, Err(mistakes)) => {
+            for mistake in mistakes {
+                findings::print(out, mistake)?;
+                writeln!(out)?;
+            }
+            writeln!(
+                out,
+                "{}: the file would change nothing",
+                findings::summary(mistakes)
+            )?;
+        }
+    }
+    Ok(if findings.is_empty() {
+        ExitCode::Success
+    } else {
+        ExitCode::Findings
+    })
 }
 
 /// Whether the container may change addresses and routes in its namespace.
