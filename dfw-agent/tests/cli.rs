@@ -526,6 +526,7 @@ fn a_selector_or_mode_that_is_misspelt_is_told() {
         said.lines().next().unwrap_or_default().to_owned()
     };
     insta::assert_snapshot!(said(&["mode", "servce:shop/db", "off"]), @"error: invalid value 'servce:shop/db' for '[SELECTOR]': unknown peer `servce:shop/db`: did you mean `service:`?");
+    insta::assert_snapshot!(said(&["mode", "shop/db", "off"]), @"error: invalid value 'shop/db' for '[SELECTOR]': unknown peer `shop/db`: did you mean `service:shop/db`?");
     insta::assert_snapshot!(said(&["mode", "service:db", "off"]), @"error: invalid value 'service:db' for '[SELECTOR]': `service:db` names no project, and there is none here to take: write service:PROJECT/db");
     insta::assert_snapshot!(said(&["mode", "any", "enforced"]), @"error: invalid value 'enforced' for '[MODE]': did you mean `enforce`?");
     insta::assert_snapshot!(said(&["mode", "any", "off", "--for", "10 minutes"]), @"error: invalid value '10 minutes' for '--for <TIME>': write a number and its unit, from 1s to 365d: 90s, 10m, 2h, 1d");

@@ -19,11 +19,11 @@ use super::{
 use crate::model::{Finding, Level, position};
 
 /// Bytes of a file that are read; a longer one is an error.
-pub const MAX_FILE_BYTES: usize = 1 << 20;
-/// Rules of a file; more are an error. With those of a container's labels their numbers fit the maps.
-const MAX_FILE_RULES: usize = 4096;
+pub const MAX_FILE_BYTES: usize = 256 * 1024;
+/// Rules of a file; more are an error. Each container may have all of them besides its own.
+const MAX_FILE_RULES: usize = 1024;
 /// Entries of a file; more are an error.
-const MAX_ENTRIES: usize = 1024;
+const MAX_ENTRIES: usize = 512;
 
 /// What a policy file says; nothing without one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,10 +1,7 @@
 //! What holds for an endpoint in the end: its labels, the entries of the node's file that select it, and what `dfw mode` has
 //! switched for a while (docs/semantics.md sections 15 and 16).
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     compile::Options,
@@ -164,7 +161,7 @@ impl Options {
     }
 
     /// Whether a container is governed on a network, by its labels or by the node's file.
-    pub fn governs(&self, container: &Arc<Container>, network: &Network) -> bool {
+    pub fn governs(&self, container: &Container, network: &Network) -> bool {
         let keys = container.labels.keys();
         let mut keys = keys.filter_map(|key| key.strip_prefix(&self.prefix));
         if keys.any(|key| key != "group") {

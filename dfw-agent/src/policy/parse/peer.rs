@@ -48,6 +48,11 @@ pub(in crate::policy) fn read(word: &str) -> Result<Peer, What> {
         Some((kind, _)) => nearest(kind, KINDS).map(|right| format!("did you mean `{right}:`?")),
         None => nearest(word, WORDS).map(|right| format!("did you mean `{right}`?")),
     };
+    // As commands show a service.
+    let near = near.or_else(|| {
+        let (project, name) = word.split_once('/')?;
+        (is_name(project) && is_name(name)).then(|| format!("did you mean `service:{word}`?"))
+    });
     match near {
         None if is_name(word) => Err(What::PeerWithoutKind(shown(word))),
         None => Err(What::UnknownPeer {

@@ -91,7 +91,7 @@ fn what_is_no_toml_is_told_with_its_place() {
     p.toml:1:9 [bad-value] it is a list of tables: begin each with [[rules]] on a line of its own None
     p.toml:2:12 [bad-value] integer where a table is meant: begin each with [[ceiling]] None
     ");
-    insta::assert_snapshot!(mistakes(&"#".repeat(2 << 20)).join("\n"), @"p.toml:1:1 [too-long] the file has 2097152 bytes: at most 1048576 are read None");
+    insta::assert_snapshot!(mistakes(&"#".repeat(2 << 20)).join("\n"), @"p.toml:1:1 [too-long] the file has 2097152 bytes: at most 262144 are read None");
 }
 
 proptest! {
@@ -136,6 +136,19 @@ const PIECES: [&str; 25] = [
     "\u{202e}",
     "\n",
 ];
+
+#[test]
+fn a_file_has_limits() {
+    let entry = "[[rules]]\nfor = \"any\"\ningress = \"\"\n";
+    assert!(NodePolicy::parse("p", &entry.repeat(512)).is_ok());
+    assert_eq!(
+        codes(&NodePolicy::parse("p", &entry.repeat(513)).expect_err("too many")),
+        ["too-many-rules"]
+    );
+    let rules = entry.replace("\"\"", &format!("\"{}\"", "any from any;".repeat(250)));
+    assert!(NodePolicy::parse("p", &rules.repeat(4)).is_ok());
+    assert!(NodePolicy::parse("p", &rules.repeat(5)).is_err());
+}
 
 #[test]
 fn its_rules_govern_whom_it_selects() {
