@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use dfw_agent::{
     model::{BoundNetwork, Container, Endpoint, Inventory, Network},
-    policy::{Compiler, DEFAULT_PREFIX, Held, Mode, Options},
+    policy::{Compiler, Held, Mode, Options},
 };
 use dfw_common::{
     addr::Mac,
