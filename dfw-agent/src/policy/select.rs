@@ -19,7 +19,7 @@ use crate::model::{Container, Inventory, Network};
 
 /// Containers that satisfy every word of it; none means all containers. Its `Display` is the canonical text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Select(BTreeMap<Selector, String>);
+pub struct Select(BTreeSet<Selector>);
 
 impl Select {
     /// Reads peers with blanks between. `service:N` has to name its project.
@@ -32,11 +32,11 @@ impl Select {
         }
         let tokens = lex(text).map_err(|problem| vec![problem])?;
         let mut problems = Vec::new();
-        let mut words = BTreeMap::new();
+        let mut words = BTreeSet::new();
         for token in &tokens {
             let word = text.get(token.span.clone()).unwrap_or_default();
             let read = match token.kind {
-                Kind::Word => selectors(word),
+                Kind::Word => selector(word),
                 Kind::Comma | Kind::Semicolon => Err(What::SelectorList),
             };
             match read {
@@ -57,19 +57,19 @@ impl Select {
 
     /// All containers.
     pub(super) fn everybody() -> Self {
-        Self(BTreeMap::new())
+        Self(BTreeSet::new())
     }
 
     /// Whether somebody with these attributes is meant.
     pub(super) fn selects(&self, attributes: &HashSet<Selector>) -> bool {
-        self.0.keys().all(|selector| attributes.contains(selector))
+        self.0.iter().all(|selector| attributes.contains(selector))
     }
 }
 
-/// A word as selector and canonical text; nothing for `any`.
-fn selectors(word: &str) -> Result<Option<(Selector, String)>, What> {
+/// What a word asks; nothing for `any`.
+fn selector(word: &str) -> Result<Option<Selector>, What> {
     let peer = parse::peer(word)?;
-    match &peer {
+    match peer {
         Peer::Any => return Ok(None),
         Peer::Cidr(_) | Peer::Host | Peer::World => return Err(What::NotASelector(shown(word))),
         Peer::Service { .. }
@@ -79,9 +79,8 @@ fn selectors(word: &str) -> Result<Option<(Selector, String)>, What> {
         | Peer::Net(_)
         | Peer::Label { .. } => {}
     }
-    let text = peer.to_string();
     let selectors = peer_selectors(&peer, None).map_err(no_project)?;
-    Ok(selectors.into_iter().next().map(|one| (one, text)))
+    Ok(selectors.into_iter().next())
 }
 
 /// Where no container is at hand, there is no project of its own either.
@@ -98,11 +97,11 @@ impl fmt::Display for Select {
         if self.0.is_empty() {
             return f.write_str("any");
         }
-        for (position, text) in self.0.values().enumerate() {
+        for (position, text) in self.0.iter().filter_map(word).enumerate() {
             if position > 0 {
                 f.write_str(" ")?;
             }
-            f.write_str(text)?;
+            f.write_str(&text)?;
         }
         Ok(())
     }
@@ -154,54 +153,52 @@ pub fn selected(
 
 /// Why nobody is selected: the first word that nobody satisfies, with the nearest that somebody does.
 pub(super) fn nobody(select: &Select, known: &HashSet<Selector>) -> String {
-    let unknown = select
-        .0
-        .iter()
-        .find(|(selector, _)| !known.contains(selector));
-    let Some((selector, text)) = unknown else {
-        return if select.0.is_empty() {
-            "there is no container".to_owned()
-        } else {
-            format!("`{select}`: no container has all of it")
-        };
-    };
-    // All are of one kind, whose word does not make them alike.
-    let name = |text: &str| {
-        text.split_once(':')
-            .map_or(String::new(), |(_, name)| name.to_owned())
-    };
-    let words: BTreeSet<String> = known
-        .iter()
-        .filter_map(|other| word(selector, other))
-        .collect();
-    let names: BTreeMap<String, &String> = words.iter().map(|text| (name(text), text)).collect();
-    match nearest(&name(text), names.keys().map(String::as_str)) {
-        Some(near) => format!(
-            "`{text}` selects nobody at present: did you mean `{}`?",
-            names[near]
-        ),
-        None => format!("`{text}` selects nobody at present: `dfw ls` shows who there is"),
+    let unknown = select.0.iter().find(|selector| !known.contains(selector));
+    match unknown.and_then(|selector| Some((word(selector)?, similar(selector, known)))) {
+        Some((text, Some(near))) => {
+            format!("`{text}` selects nobody at present: did you mean `{near}`?")
+        }
+        Some((text, None)) => {
+            format!("`{text}` selects nobody at present: `dfw ls` shows who there is")
+        }
+        None if select.0.is_empty() => "there is no container".to_owned(),
+        None => format!("`{select}`: no container has all of it"),
     }
 }
 
-/// The word for what somebody is, where it is of the same kind as what was asked for.
-fn word(asked: &Selector, other: &Selector) -> Option<String> {
-    let peer = match other {
+/// The word of the same kind that was probably meant.
+pub(super) fn similar(selector: &Selector, known: &HashSet<Selector>) -> Option<String> {
+    let kind = std::mem::discriminant(selector);
+    let alike = known
+        .iter()
+        .filter(|other| std::mem::discriminant(*other) == kind);
+    // The kind does not make them more alike.
+    let name = |word: &str| word.split_once(':').map(|(_, name)| name.to_owned());
+    let names: BTreeMap<String, String> = alike
+        .filter_map(|other| word(other).and_then(|word| Some((name(&word)?, word))))
+        .collect();
+    let near = nearest(
+        &word(selector).as_deref().and_then(name)?,
+        names.keys().map(String::as_str),
+    )?;
+    names.get(near).cloned()
+}
+
+/// The peer by which a rule names what a container is.
+pub(super) fn word(selector: &Selector) -> Option<String> {
+    let peer = match selector.clone() {
         Selector::Service { project, name } => Peer::Service {
-            project: Some(project.clone()),
-            name: name.clone(),
+            project: Some(project),
+            name,
         },
-        Selector::Project(name) => Peer::Project(name.clone()),
-        Selector::Group(name) => Peer::Group(name.clone()),
-        Selector::Container(name) => Peer::Container(name.clone()),
-        Selector::Net(name) => Peer::Net(name.clone()),
-        Selector::Label { key, value } => Peer::Label {
-            key: key.clone(),
-            value: value.clone(),
-        },
+        Selector::Project(name) => Peer::Project(name),
+        Selector::Group(name) => Peer::Group(name),
+        Selector::Container(name) => Peer::Container(name),
+        Selector::Net(name) => Peer::Net(name),
+        Selector::Label { key, value } => Peer::Label { key, value },
         Selector::ProjectNet { .. } | Selector::Cidr(_) | Selector::Host | Selector::World => {
             return None;
         }
     };
-    (std::mem::discriminant(asked) == std::mem::discriminant(other)).then(|| peer.to_string())
+    Some(peer.to_string())
 }

@@ -8,7 +8,7 @@ use super::{
     file::{Entry, Kind},
     mode::Mode,
     resolve::{Part, Policy, Resolved, Selector, canonical},
-    select::{Select, attributes_of, nobody},
+    select::{Select, attributes_of, nobody, similar, word},
     standing::Standing,
 };
 use crate::model::{Container, Finding, Level, Network};
@@ -126,7 +126,7 @@ impl<'a> Stances<'a> {
         Policy::clone(joined)
     }
 
-    /// Entries and overrides that select nobody: a word in them may be wrong.
+    /// Entries and overrides that select nobody, and peers that match nobody: a word in them may be wrong.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let entries = self.options.node.entries.iter().enumerate();
         let entries = entries
@@ -136,7 +136,7 @@ impl<'a> Stances<'a> {
         let overrides = overrides
             .filter(|(number, _)| !self.overrides_met.contains(number))
             .map(|(_, one)| ("dfw mode".to_owned(), &one.select));
-        entries
+        let selectors = entries
             .chain(overrides)
             .filter(|(_, select)| **select != Select::everybody())
             .map(|(place, select)| {
@@ -146,10 +146,40 @@ impl<'a> Stances<'a> {
                     label: place,
                     ..finding
                 }
+            });
+        selectors.chain(self.missing_peers()).collect()
+    }
+
+    /// Peers of the file's rules that match nobody at present.
+    fn missing_peers(&self) -> impl Iterator<Item = Finding> {
+        let rules = self.options.node.entries.iter();
+        let rules = rules.flat_map(|entry| &entry.rules);
+        let peers = rules.flat_map(|rule| rule.selectors.iter().map(move |one| (rule, one)));
+        let missing = peers.filter(|(_, selector)| !self.known.contains(selector));
+        missing
+            .filter_map(|(rule, selector)| {
+                let text = word(selector)?;
+                let hint = match similar(selector, &self.known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "it counts as soon as there is one".to_owned(),
+                };
+                Some(Finding {
+                    label: rule.label.clone(),
+                    text: rule.text.clone(),
+                    ..Finding::new(
+                        Level::Warning,
+                        "no-such-peer",
+                        "",
+                        format!("`{text}` matches nobody at present: {hint}"),
+                    )
+                })
             })
-            .collect()
+            .take(SUGGESTIONS)
     }
 }
+
+/// How many missing peers of a file are told, each after a search for what was meant.
+const SUGGESTIONS: usize = 32;
 
 impl Options {
     /// The entries that select somebody with these attributes.

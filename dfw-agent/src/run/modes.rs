@@ -259,7 +259,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().join("dfw.modes");
         let mut modes = Modes::open(place.clone());
-        let (long, short) = (Duration::from_secs(600), Duration::from_millis(50));
+        let (long, short) = (Duration::from_secs(600), Duration::from_secs(2));
         modes.switch(one("any", Mode::Off), None).expect("written");
         modes
             .switch(one("project:p group:g", Mode::Audit), Some(long))

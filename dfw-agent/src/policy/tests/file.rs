@@ -196,6 +196,25 @@ fn labels_and_file_add_up_and_the_stricter_mode_counts() {
 }
 
 #[test]
+fn a_peer_that_matches_nobody_is_told() {
+    let node = alone(service("shop", "db", &[]));
+    let text = "[[ceiling]]\nfor = \"any\"\ningress = \"any from service:shop/dbb,service:shop/db,host;any from group:g\"";
+    let compiled = compile(&node, &with_file(text));
+    let missing = compiled
+        .findings
+        .iter()
+        .filter(|one| one.code == "no-such-peer");
+    let missing: Vec<_> = missing
+        .map(|one| format!("{}: {}", one.label, one.message))
+        .collect();
+    let expected = [
+        "policy.toml:3 ceiling ingress: `group:g` matches nobody at present: it counts as soon as there is one",
+        "policy.toml:3 ceiling ingress: `service:shop/dbb` matches nobody at present: did you mean `service:shop/db`?",
+    ];
+    assert_eq!(missing, expected);
+}
+
+#[test]
 fn all_words_of_a_selector_must_hold() {
     let shop = |name: &str, tier: &str| {
         Arc::new(service("shop", name, &[("tier", tier), ("dfw.group", "g")]))

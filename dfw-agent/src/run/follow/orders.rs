@@ -188,16 +188,14 @@ impl Follower {
             Order::Reload => self.desk.reload(),
             Order::Switch(order) => self.switch(order),
         };
-        self.reconciler.set_options(self.desk.options());
-        let mut due = self.pass(source, links).await;
+        let mut due = self.settle(source, links).await;
         let after = Arc::clone(&self.published.view.borrow());
         let outcome = match (outcome, &after.error) {
             (Ok(_), Some(error)) => {
                 // What does not fit must not keep containers that come later from their policy.
                 self.desk.node = node;
                 self.desk.modes.restore(modes);
-                self.reconciler.set_options(self.desk.options());
-                due = self.pass(source, links).await;
+                due = self.settle(source, links).await;
                 let hint = "what was in force stays so; put that right and try again";
                 Err(refused(false, error, hint))
             }
@@ -210,6 +208,17 @@ impl Follower {
         // Whoever asked may have gone.
         let _ = asked.answer.send(outcome);
         due
+    }
+
+    /// Makes what the desk says the policy. What puts right a policy that did not fit is in force after a second pass only,
+    /// for the first one still makes room for what was compiled before.
+    async fn settle<S: Source>(&mut self, source: &S, links: &mut LinkWatcher) -> Option<Instant> {
+        self.reconciler.set_options(self.desk.options());
+        let due = self.pass(source, links).await;
+        if self.published.view.borrow().error.is_none() {
+            return due;
+        }
+        self.pass(source, links).await
     }
 
     fn switch(&mut self, order: &SwitchOrder) -> Result<Done, Refused> {
