@@ -154,10 +154,10 @@ fn a_rule_by_selector_opens_and_a_reload_closes() {
     stage.policy(CLOSED);
     let said = done(&agent.command(&["reload"]));
     assert!(said.contains("policy.toml is in force"), "{said}");
+    stage.reaches(80, false);
     for transfer in live {
         transfer.stop().expect_err("a live connection is cut");
     }
-    stage.reaches(80, false);
 
     stage.policy(OPEN);
     agent.signal(Signal::HUP);
@@ -293,11 +293,11 @@ fn the_ceiling_holds_against_a_label() {
         said.contains("beyond-ceiling") && said.contains("tcp/80,81 from any"),
         "{said}"
     );
+    stage.reaches(80, true);
+    stage.reaches(81, false);
     for transfer in live {
         transfer.stop().expect_err("a live connection is cut");
     }
-    stage.reaches(80, true);
-    stage.reaches(81, false);
     stage.reached_from(&host, 80, true);
 
     // From outside only what the edge says, whatever ceiling and label allow.
