@@ -7,18 +7,19 @@ use crate::{
     config,
     exit::ExitCode,
     model::{Container, Finding},
-    policy::{self, Mode, Options},
+    policy::{self, NodePolicy, Options},
 };
 
-/// Check labels before they are deployed, without an agent
+/// Check labels or a policy file before they are deployed, without an agent
 ///
-/// Reads compose files (by `docker compose`, which has to be installed), what `docker compose config --format json` or
-/// `docker inspect` prints, or lines of KEY=VALUE or KEY: VALUE. Of a compose project it also tells which ends do not let each
-/// other. Ends with 3 when there is something to say.
+/// Reads a policy file (FILE.toml), compose files (by `docker compose`, which has to be installed), what
+/// `docker compose config --format json` or `docker inspect` prints, or lines of KEY=VALUE or KEY: VALUE. Of a compose project
+/// it also tells which ends do not let each other. Ends with 3 when there is something to say.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dfw check compose.yaml
   dfw check -f compose.yaml -f compose.prod.yaml
+  dfw check /etc/dfw/policy.toml
   docker compose config --format json | dfw check -
   docker inspect $(docker ps -q) | dfw check -
   echo 'dfw.ingress: tcp/5432 from service:api' | dfw check --project shop -")]
@@ -52,16 +53,21 @@ impl Args {
     pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
         let prefix = config::label_prefix(self.label_prefix)?;
         let files = [self.file, self.files].concat();
+        if let [file] = &files[..]
+            && file.ends_with(".toml")
+        {
+            return check_policy(out, self.output.output, &offline::Input::read(file)?);
+        }
         let mut offline = offline::read(&files)?;
         if let Some(project) = self.project {
             offline.put_into(&project);
         }
         let findings = if offline.is_whole {
             let options = Options {
-                unlabelled: Mode::Audit,
                 prefix: prefix.clone(),
+                ..Options::default()
             };
-            policy::check_project(offline::inventory(&offline), &options)
+            policy::check_project(offline::inventory(&offline), options)
         } else {
             let alone = |container| policy::check_container(container, &prefix);
             offline.containers.iter().flat_map(alone).collect()
@@ -77,6 +83,38 @@ impl Args {
             ExitCode::Findings
         })
     }
+}
+
+/// A policy file is right or wrong as a whole, whoever is there.
+fn check_policy(
+    out: &mut impl Write,
+    format: Format,
+    input: &offline::Input,
+) -> Result<ExitCode, Error> {
+    let read = NodePolicy::parse(&input.name, &input.text);
+    let findings = read.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+    match (format, &read) {
+        (Format::Json, _) => write_json(out, &findings)?,
+        (Format::Table, Ok(node)) => {
+            writeln!(out, "ok: {} for the node", count(node.len(), "rule"))?
+        }
+        (Format::Table, Err(mistakes)) => {
+            for mistake in mistakes {
+                findings::print(out, mistake)?;
+                writeln!(out)?;
+            }
+            writeln!(
+                out,
+                "{}: the file would change nothing",
+                findings::summary(mistakes)
+            )?;
+        }
+    }
+    Ok(if findings.is_empty() {
+        ExitCode::Success
+    } else {
+        ExitCode::Findings
+    })
 }
 
 fn print(

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
     exit::{ExitCode, Failure},
-    model::View,
+    model::{Done, Refused, View},
     policy::{Explanation, Question, Unanswerable},
     telemetry::text,
 };
@@ -46,6 +46,9 @@ pub(super) enum ClientError {
     /// It has only just started.
     #[error("the agent on {} has put nothing in force yet", .0.display())]
     Starting(PathBuf),
+    /// It takes nothing that long.
+    #[error("that is longer than any name")]
+    TooLong,
     /// The connection fails.
     #[error("cannot ask the agent on {}", .path.display())]
     Connection {
@@ -79,6 +82,7 @@ impl From<ClientError> for Failure {
             ClientError::Silent(_) | ClientError::Connection { .. } => {
                 (ExitCode::Unreachable, "look at the agent's log")
             }
+            ClientError::TooLong => (ExitCode::Usage, "name those whom `dfw ls` lists"),
             ClientError::Starting(_) => (
                 ExitCode::Unreachable,
                 "ask again in a moment; `dfw status` tells what it waits for",
@@ -112,14 +116,9 @@ impl Client {
         &self,
         question: &Question,
     ) -> Result<Result<Explanation, Unanswerable>, ClientError> {
-        let question = serde_json::to_vec(question).map_err(|error| self.broken(error))?;
-        let answer = self.ask(Method::POST, "/v1/explain", question.into())?;
+        let answer = self.post("/v1/explain", question)?;
         match answer.status {
             StatusCode::UNPROCESSABLE_ENTITY => self.read(&answer.body).map(Err),
-            StatusCode::PAYLOAD_TOO_LARGE => Ok(Err(Unanswerable {
-                message: "the question is longer than any name".to_owned(),
-                hint: "name two of those whom `dfw ls` lists".to_owned(),
-            })),
             StatusCode::SERVICE_UNAVAILABLE => Err(ClientError::Starting(self.socket.clone())),
             _ => self.read(&answer.expect(StatusCode::OK, self)?).map(Ok),
         }
@@ -131,9 +130,30 @@ impl Client {
         answer.expect(StatusCode::ACCEPTED, self).map(drop)
     }
 
+    /// Tells the agent to do something, and what came of it.
+    pub(super) fn order(
+        &self,
+        path: &'static str,
+        order: &impl Serialize,
+    ) -> Result<Result<Done, Refused>, ClientError> {
+        let answer = self.post(path, order)?;
+        match answer.status {
+            StatusCode::UNPROCESSABLE_ENTITY => self.read(&answer.body).map(Err),
+            _ => self.read(&answer.expect(StatusCode::OK, self)?).map(Ok),
+        }
+    }
+
     /// Whether nobody listens on the socket.
     pub(super) fn is_gone(&self) -> bool {
         std::os::unix::net::UnixStream::connect(&self.socket).is_err_and(|error| is_absent(&error))
+    }
+
+    fn post(&self, path: &'static str, body: &impl Serialize) -> Result<Answer, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(error))?;
+        match self.ask(Method::POST, path, body.into())? {
+            answer if answer.status == StatusCode::PAYLOAD_TOO_LARGE => Err(ClientError::TooLong),
+            answer => Ok(answer),
+        }
     }
 
     fn ask(&self, method: Method, path: &'static str, body: Bytes) -> Result<Answer, ClientError> {

@@ -9,10 +9,7 @@ use super::{AgentArgs, Error, Format, OutputArgs, offline, write_json};
 use crate::{
     config::{self, Unlabelled},
     exit::{ExitCode, Failure},
-    policy::{
-        self, Compiler, Explanation, Held, InForce, Names, Options, Peer, Question, Side,
-        Unanswerable,
-    },
+    policy::{self, Explanation, InForce, Names, Options, Peer, Question, Side, Unanswerable},
     telemetry::text,
 };
 
@@ -81,6 +78,7 @@ impl Args {
             let options = Options {
                 unlabelled: self.unlabelled.into(),
                 prefix: config::label_prefix(self.label_prefix)?,
+                ..Options::default()
             };
             let planned = planned(&self.file, options)?;
             policy::explain(&planned, &question).map(|explanation| told_of(&planned, explanation))
@@ -111,23 +109,19 @@ fn planned(files: &[String], options: Options) -> Result<InForce, Failure> {
             "name compose files, or what `docker compose config --format json` prints",
         ));
     }
-    let inventory = offline::inventory(&offline);
-    let compiled = Compiler::new(1, Held::default()).compile(&inventory, &options);
-    Ok(InForce {
-        inventory,
-        compiled,
-        prefix: options.prefix,
-    })
+    Ok(InForce::planned(offline::inventory(&offline), options))
 }
 
 /// With a word about what nobody can know beforehand.
 fn told_of(planned: &InForce, mut explanation: Explanation) -> Explanation {
     let InForce {
-        inventory, prefix, ..
+        inventory, options, ..
     } = planned;
     let labels = inventory.containers.iter().flat_map(|one| &one.labels);
     let mut peers = labels.flat_map(|(key, value)| {
-        let key = key.strip_prefix(prefix.as_str()).unwrap_or_default();
+        let key = key
+            .strip_prefix(options.prefix.as_str())
+            .unwrap_or_default();
         let side = Direction::ALL
             .into_iter()
             .find(|side| key.starts_with(side.name()));

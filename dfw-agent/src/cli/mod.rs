@@ -9,7 +9,9 @@ mod explain;
 mod findings;
 mod ls;
 mod man;
+mod mode;
 mod offline;
+mod reload;
 mod run;
 mod status;
 mod table;
@@ -55,6 +57,8 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Doctor(doctor::Args),
+    Reload(reload::Args),
+    Mode(mode::Args),
     Uninstall(uninstall::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -96,6 +100,8 @@ impl Command {
             Self::Check(args) => args.perform(out),
             Self::Explain(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
+            Self::Reload(args) => args.perform(out),
+            Self::Mode(args) => args.perform(out),
             Self::Uninstall(args) => args.perform(out),
             Self::Completions(args) => args.perform(out),
             Self::Man(args) => args.perform(out),
@@ -247,7 +253,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 9);
+        assert_eq!(seen, 11);
     }
 
     #[test]

@@ -11,9 +11,8 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use super::{
     check_container,
-    compile::{Compiler, Options},
+    compile::Options,
     explain::InForce,
-    intern::Held,
     label::{self, Declared, DeclaredRule, warning},
     mode::Mode,
     resolve::{Selector, peer_selectors},
@@ -22,18 +21,13 @@ use crate::model::{Container, Finding, Inventory, Level};
 
 /// Checks every container of projects that are known whole, offline: each alone as [`check_container`] does, and all of
 /// them together. Sorted by container, label and place; the findings name the container.
-pub fn check_project(inventory: Inventory, options: &Options) -> Vec<Finding> {
-    let compiled = Compiler::new(1, Held::default()).compile(&inventory, options);
-    let node = InForce {
-        inventory,
-        compiled,
-        prefix: options.prefix.clone(),
-    };
+pub fn check_project(inventory: Inventory, options: Options) -> Vec<Finding> {
+    let node = InForce::planned(inventory, options);
     let members = members(&node);
     let containers = &node.inventory.containers;
     let mut findings: Vec<Finding> = containers
         .iter()
-        .flat_map(|container| check_container(container, &options.prefix))
+        .flat_map(|container| check_container(container, &node.options.prefix))
         .collect();
     findings.extend(peers::missing(&members, &node.inventory.networks));
     let judged = members.iter().filter(|member| member.is_judged());
@@ -67,7 +61,7 @@ fn members(node: &InForce) -> Vec<Member<'_>> {
     containers
         .map(|container| Member {
             container,
-            declared: label::read(&container.labels, &node.prefix),
+            declared: label::read(&container.labels, &node.options.prefix),
         })
         .collect()
 }

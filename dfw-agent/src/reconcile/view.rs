@@ -86,6 +86,9 @@ impl View<'_> {
                 .map(|spec| spec.mode.to_string())
                 .unwrap_or_default(),
             governed: compiled.is_some_and(|spec| spec.governed),
+            overridden: compiled.is_some_and(|spec| spec.overridden),
+            // Counted where it is asked for.
+            audited: 0,
             state: match (is_ready, compiled) {
                 (true, Some(spec)) => spec.state.name().to_owned(),
                 _ => "not-ready".to_owned(),

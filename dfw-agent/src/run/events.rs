@@ -7,11 +7,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::follow::Rules;
 use crate::{
     datapath::{self, Events, Traces},
     model::View,
-    policy::RuleText,
+    policy::{RuleText, RuleTexts},
     telemetry::events::FlowEvent,
 };
 
@@ -20,7 +19,7 @@ use crate::{
 pub(super) async fn log(
     events: Events,
     views: watch::Receiver<Arc<View>>,
-    rules: watch::Receiver<Rules>,
+    rules: watch::Receiver<RuleTexts>,
 ) {
     let mut events = match datapath::readable(events) {
         Ok(events) => events,

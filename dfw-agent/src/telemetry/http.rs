@@ -1,4 +1,4 @@
-//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view, questions and the order to stop on the Unix socket.
+//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view, questions and orders on the Unix socket.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -21,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::metrics::{self, Metrics};
+use super::{
+    metrics::{self, Metrics},
+    orders::{self, Orders},
+};
 use crate::{
     model::View,
     policy::{InForce, Question, explain},
@@ -33,8 +36,8 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// How long requests under way may go on once the agent is to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// Most bytes of a question: two names and a port.
-const QUESTION_MAX: usize = 4096;
+/// Most bytes of what is asked or ordered: a few names.
+const BODY_MAX: usize = 4096;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ pub struct Shared {
     pub in_force: watch::Receiver<Option<Arc<InForce>>>,
     /// Notified by `POST /v1/stop`: the agent is to end as on SIGTERM.
     pub stop: Arc<Notify>,
+    /// Where `POST /v1/reload` and `POST /v1/mode` go.
+    pub orders: Orders,
 }
 
 /// What everybody on this host may ask.
@@ -54,8 +59,8 @@ pub fn public(shared: Shared) -> Router {
     public_routes().with_state(shared)
 }
 
-/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, `POST /v1/explain` and
-/// `POST /v1/stop`.
+/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, and `POST /v1/explain`,
+/// `/v1/reload`, `/v1/mode` and `/v1/stop`.
 pub fn commands(shared: Shared) -> Router {
     // An answer lays out the maps anew, so one is made at a time.
     let turn = Arc::new(Semaphore::new(1));
@@ -70,7 +75,9 @@ pub fn commands(shared: Shared) -> Router {
         .route("/v1/view", get(view))
         .route("/v1/explain", post(answer))
         .route("/v1/stop", post(stop))
-        .layer(DefaultBodyLimit::max(QUESTION_MAX))
+        .route("/v1/reload", post(orders::reload))
+        .route("/v1/mode", post(orders::switch))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(shared)
 }
 
@@ -161,8 +168,10 @@ async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 async fn view(State(shared): State<Shared>) -> Response {
-    let view = Arc::clone(&shared.view.borrow());
-    Json(&*view).into_response()
+    match tokio::task::spawn_blocking(move || shared.metrics.counted()).await {
+        Ok(view) => Json(view).into_response(),
+        Err(error) => broken("the figures cannot be read", &error),
+    }
 }
 
 async fn stop(State(shared): State<Shared>) -> StatusCode {
@@ -178,6 +187,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        sync::mpsc,
         task::JoinHandle,
     };
 
@@ -197,6 +207,7 @@ mod tests {
             metrics,
             in_force: watch::channel(None).1,
             stop: Arc::default(),
+            orders: mpsc::channel(1).0,
         }
     }
 
@@ -266,6 +277,8 @@ mod tests {
             "GET /v1/view",
             "POST /v1/explain",
             "POST /v1/stop",
+            "POST /v1/reload",
+            "POST /v1/mode",
             "GET /",
             "GET /../metrics",
         ] {
@@ -334,7 +347,7 @@ mod tests {
         assert!(answer.contains("nobody here is called `web`"), "{answer}");
         let long = format!(
             r#"{{"from":"{}","to":"b","ports":"tcp/80"}}"#,
-            "a".repeat(QUESTION_MAX)
+            "a".repeat(BODY_MAX)
         );
         assert_eq!(status(&server.send(&question(&long)).await), "413");
         assert_eq!(status(&server.send(&question("[")).await), "400");

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod orders;
 pub mod text;
 
 pub use self::{

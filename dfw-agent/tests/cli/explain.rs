@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use dfw_agent::{
     model::{BoundNetwork, Container, Endpoint, Inventory, LABEL_PROJECT, LABEL_SERVICE, Network},
-    policy::{Compiler, Held, InForce, Mode, Options},
+    policy::{InForce, Options},
 };
 
 use super::{Served, code, run, stderr, stdout, view};
@@ -47,16 +47,7 @@ fn shop() -> InForce {
         }],
         ..Inventory::default()
     };
-    let options = Options {
-        unlabelled: Mode::Audit,
-        prefix: "dfw.".to_owned(),
-    };
-    let compiled = Compiler::new(1, Held::default()).compile(&inventory, &options);
-    InForce {
-        inventory,
-        compiled,
-        prefix: options.prefix,
-    }
+    InForce::planned(inventory, Options::default())
 }
 
 #[test]
@@ -76,7 +67,7 @@ fn explain_tells_what_is_denied_and_what_is_missing() {
 
     let output = served.run(&["explain", "web", "db", "tcp/5432", "-o", "json"]);
     assert_eq!(code(&output), 3);
-    insta::assert_snapshot!(stdout(&output), @r#"{"passes":false,"paths":[{"pairs":[{"from":"shop-web-1","to":"shop-db-1","family":"IPv4"}],"passes":false,"sides":[{"direction":"egress","endpoint":"shop/web","mode":"enforce","governed":true,"verdict":"allow","reason":"allowed","rule":{"label":"dfw.egress","text":"any to service:db"},"why":"dfw.egress: \"any to service:db\"","hint":null},{"direction":"ingress","endpoint":"shop/db","mode":"enforce","governed":true,"verdict":"deny","reason":"no-rule","rule":null,"why":"nothing allows it","hint":{"on":"db","text":"dfw.ingress: \"tcp/5432 from service:web\""}}]}],"notes":[]}"#);
+    insta::assert_snapshot!(stdout(&output), @r#"{"passes":false,"paths":[{"pairs":[{"from":"shop-web-1","to":"shop-db-1","family":"IPv4"}],"passes":false,"sides":[{"direction":"egress","endpoint":"shop/web","mode":"enforce","governed":true,"verdict":"allow","reason":"allowed","rule":{"label":"dfw.egress","text":"any to service:db","ceiling":false},"why":"dfw.egress: \"any to service:db\"","hint":null},{"direction":"ingress","endpoint":"shop/db","mode":"enforce","governed":true,"verdict":"deny","reason":"no-rule","rule":null,"why":"nothing allows it","hint":{"on":"db","text":"dfw.ingress: \"tcp/5432 from service:web\""}}]}],"notes":[]}"#);
 
     let output = served.run(&["explain", "wbe", "db", "tcp/5432"]);
     assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));

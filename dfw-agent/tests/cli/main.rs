@@ -15,9 +15,12 @@ use std::{
 };
 
 use dfw_agent::{
-    model::{EndpointView, View},
+    model::{EndpointView, Finding, Level, Refused, View},
     policy::InForce,
-    telemetry::{Kernel, KernelFigures, Metrics, http, listen},
+    telemetry::{
+        Kernel, KernelFigures, Metrics, http, listen,
+        orders::{Asked, Order},
+    },
 };
 use tokio::sync::{Notify, watch};
 
@@ -81,7 +84,14 @@ fn help_and_version_are_results() {
 
 #[test]
 fn a_wrong_command_line_is_2() {
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 13] = [
+        &["mode", "service:shop/db"],
+        &["mode", "world", "off"],
+        &["mode", "service:db", "off"],
+        &["mode", "any", "of"],
+        &["mode", "any", "off", "--clear"],
+        &["mode", "any", "off", "--for", "10"],
+        &["mode", "any", "--clear", "--for", "10m"],
         &[],
         &["nonsense"],
         &["ls", "--output", "xml"],
@@ -101,11 +111,15 @@ fn a_wrong_command_line_is_2() {
 
 #[test]
 fn no_agent_is_69_with_the_remedy() {
-    for command in [
-        &["status"][..],
+    let commands: [&[&str]; 6] = [
+        &["status"],
         &["ls"],
         &["explain", "web", "db", "tcp/5432"],
-    ] {
+        &["reload"],
+        &["mode"],
+        &["mode", "any", "off"],
+    ];
+    for command in commands {
         let output = run(&[command, &["--socket", "/nonexistent/dfw.sock"]].concat());
         assert_eq!(code(&output), 69);
         insta::allow_duplicates! {
@@ -142,7 +156,7 @@ fn a_wrong_configuration_is_78_with_its_place() {
     let output = run(&["run", "--config", file]);
     assert_eq!(code(&output), 78);
     insta::assert_snapshot!(stderr(&output).replace(file, "FILE"), @r#"
-    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`
+    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`
     hint: the keys are the flags of `dfw run --help` without the dashes in front, as in label-prefix = "dfw."
     "#);
 
@@ -203,6 +217,8 @@ fn the_manual_and_the_completions_know_every_command() {
         "ls",
         "check",
         "explain",
+        "reload",
+        "mode",
         "uninstall",
         "completions",
         "man",
@@ -252,6 +268,34 @@ fn check_reads_what_it_is_given() {
     assert_eq!(stdout(&output), "ok: 2 containers, 1 with dfw. labels\n");
     let output = run_with_input(&["check", "-o", "json", "-"], project);
     assert_eq!(stdout(&output), "[]\n");
+}
+
+#[test]
+fn a_policy_file_is_checked_before_it_is_taken_over() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("policy.toml");
+    let place = file.to_str().expect("UTF-8");
+    let check = |text: &str| {
+        fs::write(&file, text).expect("written");
+        let output = run(&["check", place]);
+        (
+            code(&output),
+            stdout(&output).replace(place, "FILE") + &stderr(&output),
+        )
+    };
+    let right = "[[rules]]\nfor = \"any\"\ningress = \"tcp/80 from any; tcp/81 from host\"\n";
+    assert_eq!(check(right), (0, "ok: 2 rules for the node\n".to_owned()));
+    let (code, said) = check(&right.replace("host", "hosts"));
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(said, @r"
+    error[unknown-peer]: unknown peer `hosts`: did you mean `host`?
+      --> FILE:3:41
+       |
+       | tcp/80 from any; tcp/81 from hosts
+       |                              ^^^^^
+
+    1 error: the file would change nothing
+    ");
 }
 
 #[test]
@@ -354,6 +398,7 @@ impl Served {
         let stop = Arc::new(Notify::new());
         let (ready, is_ready) = mpsc::channel();
         let (path, told) = (socket.clone(), Arc::clone(&stop));
+        let (orders, arriving) = tokio::sync::mpsc::channel(1);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -368,7 +413,9 @@ impl Served {
                     metrics,
                     in_force: watch::channel(in_force.map(Arc::new)).1,
                     stop: Arc::clone(&told),
+                    orders,
                 };
+                tokio::spawn(refuse(arriving));
                 ready.send(()).expect("somebody waits");
                 http::serve(listener, http::commands(shared), told.notified()).await;
             });
@@ -388,6 +435,31 @@ impl Served {
             .arg(&self.socket)
             .output()
             .expect("the binary runs")
+    }
+}
+
+/// Refuses what it is told, as an agent does that was started with a bad file or knows nobody.
+async fn refuse(mut arriving: tokio::sync::mpsc::Receiver<Asked>) {
+    while let Some(Asked { order, answer }) = arriving.recv().await {
+        let is_config = matches!(order, Order::Reload);
+        let finding = Finding {
+            label: "/etc/dfw/policy.toml:3:11".to_owned(),
+            text: "tcp/0 from any".to_owned(),
+            span: Some((0, 5)),
+            ..Finding::new(
+                Level::Error,
+                "port-range",
+                "",
+                "0 is out of range".to_owned(),
+            )
+        };
+        let refused = Refused {
+            is_config,
+            message: format!("{order:?}"),
+            hint: "put that right".to_owned(),
+            findings: if is_config { vec![finding] } else { Vec::new() },
+        };
+        answer.send(Err(refused)).expect("somebody waits");
     }
 }
 
@@ -421,6 +493,7 @@ fn view() -> View {
             governed: true,
             state: "ready".to_owned(),
             rules: vec!["tcp/5432 from service:api".to_owned()],
+            ..EndpointView::default()
         }],
         ..View::default()
     }
@@ -448,6 +521,45 @@ fn status_and_ls_ask_the_agent() {
     let seen: View =
         serde_json::from_slice(&served.run(&["status", "-o", "json"]).stdout).expect("JSON");
     assert_eq!(seen, view());
+}
+
+#[test]
+fn an_order_that_is_refused_says_why() {
+    let served = Served::new(view());
+    let output = served.run(&["reload"]);
+    assert_eq!(code(&output), 78);
+    insta::assert_snapshot!(stdout(&output) + &stderr(&output), @r"
+    error[port-range]: 0 is out of range
+      --> /etc/dfw/policy.toml:3:11
+       |
+       | tcp/0 from any
+       | ^^^^^
+
+    dfw: error: Reload
+    hint: put that right
+    ");
+    let output = served.run(&["mode", "service:shop/dbb", "off", "--for", "10m"]);
+    assert_eq!(code(&output), 1);
+    insta::assert_snapshot!(stdout(&output) + &stderr(&output), @r#"
+    dfw: error: Switch(SwitchOrder { selector: "service:shop/dbb", mode: Some("off"), seconds: Some(600) })
+    hint: put that right
+    "#);
+    let output = served.run(&["mode", "any", "--clear", "-o", "json"]);
+    assert_eq!(code(&output), 1);
+    serde_json::from_slice::<Refused>(&output.stdout).expect("JSON");
+}
+
+#[test]
+fn a_selector_or_mode_that_is_misspelt_is_told() {
+    let said = |arguments: &[&str]| {
+        let said = stderr(&run(arguments));
+        said.lines().next().unwrap_or_default().to_owned()
+    };
+    insta::assert_snapshot!(said(&["mode", "servce:shop/db", "off"]), @"error: invalid value 'servce:shop/db' for '[SELECTOR]': unknown peer `servce:shop/db`: did you mean `service:`?");
+    insta::assert_snapshot!(said(&["mode", "shop/db", "off"]), @"error: invalid value 'shop/db' for '[SELECTOR]': unknown peer `shop/db`: did you mean `service:shop/db`?");
+    insta::assert_snapshot!(said(&["mode", "service:db", "off"]), @"error: invalid value 'service:db' for '[SELECTOR]': `service:db` names no project, and there is none here to take: write service:PROJECT/db");
+    insta::assert_snapshot!(said(&["mode", "any", "enforced"]), @"error: invalid value 'enforced' for '[MODE]': did you mean `enforce`?");
+    insta::assert_snapshot!(said(&["mode", "any", "off", "--for", "10 minutes"]), @"error: invalid value '10 minutes' for '--for <TIME>': write a number and its unit, from 1s to 365d: 90s, 10m, 2h, 1d");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Each fenced block has a language that says how it is checked; one that is not known here is an error, so that nothing goes unchecked:
 //! - `console`: lines that begin with `$ ` or, for root, `# ` are commands (see `commands`), the others their output;
 //! - `yaml`: a compose file, whose labels `dfw check` finds nothing to say about;
-//! - `toml`: an inventory file, or the configuration if the first line names that file;
+//! - `toml`: an inventory file, or the configuration or the policy file if the first line names that;
 //! - `promql`: its metrics and labels exist;
 //! - `text`: pictures and grammar, without commands.
 
@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 use dfw_agent::{
     config::{DEFAULT_FILE, Settings},
     exit::ExitCode,
-    policy::{DEFAULT_PREFIX, check_container},
+    policy::{DEFAULT_PREFIX, NodePolicy, check_container},
     source::{Source as _, inventory::InventorySource},
 };
 use dfw_common::reason::Reason;
@@ -163,6 +163,15 @@ fn inventories_and_configurations_are_read() {
         {
             let settings = Settings::load(Some(&file)).and_then(Settings::resolve);
             settings.unwrap_or_else(|error| panic!("{}: {error}", block.place));
+            continue;
+        }
+        if block
+            .lines
+            .first()
+            .is_some_and(|line| line.ends_with("/policy.toml"))
+        {
+            let policy = NodePolicy::parse("policy.toml", &block.lines.join("\n"));
+            policy.unwrap_or_else(|mistakes| panic!("{}: {mistakes:#?}", block.place));
             continue;
         }
         let source = InventorySource::open(&file);

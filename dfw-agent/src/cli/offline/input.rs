@@ -19,10 +19,10 @@ const PIPE: &str = "pipe it in: `docker compose config --format json | dfw check
 
 /// The text and where it came from.
 #[derive(Debug)]
-struct Input {
+pub(in crate::cli) struct Input {
     /// A path, or `stdin`.
-    name: String,
-    text: String,
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) text: String,
 }
 
 /// Reads files, `-` for standard input. YAML files go through `docker compose` together, as one project: it knows how to
@@ -61,7 +61,7 @@ pub(in crate::cli) fn read(files: &[String]) -> Result<Offline, Failure> {
 }
 
 impl Input {
-    fn read(file: &str) -> Result<Self, Failure> {
+    pub(in crate::cli) fn read(file: &str) -> Result<Self, Failure> {
         let (name, read) = if file == "-" {
             let mut text = String::new();
             ("stdin", io::stdin().read_to_string(&mut text).map(|_| text))

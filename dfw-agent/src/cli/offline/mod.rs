@@ -7,7 +7,10 @@ mod invent;
 mod lines;
 mod ports;
 
-pub(super) use self::{input::read, invent::inventory};
+pub(super) use self::{
+    input::{Input, read},
+    invent::inventory,
+};
 use crate::model::{Container, LABEL_PROJECT, Network};
 
 /// What was read.

@@ -7,7 +7,7 @@ use dfw_common::{
     value::kind,
 };
 
-use super::{Hint, InForce, Side};
+use super::{Hint, InForce, Side, Source};
 use crate::{
     model::{Container, Endpoint},
     policy::{
@@ -42,11 +42,13 @@ pub(super) fn of(
         return Some(Hint { on, text });
     }
     if let Some(rule) = &side.rule {
-        let text = format!(
-            "narrow {}: \"{}\", for deny beats allow",
-            rule.label, rule.text
-        );
-        return (side.reason == Reason::DenyRule.name()).then_some(Hint { on, text });
+        let hint = if rule.ceiling {
+            below(rule)
+        } else {
+            let text = format!("narrow {rule}, for deny beats allow");
+            Hint { on, text }
+        };
+        return (side.reason == Reason::DenyRule.name()).then_some(hint);
     }
     let is_default = side.reason == Reason::NoRule.name();
     let would_shut = !compiled.governed && side.verdict != "deny";
@@ -57,6 +59,14 @@ pub(super) fn of(
     let label = free_label(node, &endpoint.container, direction, &name);
     let text = format!("{label}: \"{item} {} {peer}\"", preposition(direction));
     Some(Hint { on, text })
+}
+
+/// What to change where a ceiling denies, whatever labels say.
+pub(super) fn below(ceiling: &Source) -> Hint {
+    Hint {
+        on: "the node".to_owned(),
+        text: format!("widen {}, for no label goes beyond it", ceiling.label),
+    }
 }
 
 /// The service inside its project, else the container.
@@ -95,7 +105,7 @@ fn peer(own: &Container, other: &Other<'_>) -> Option<(String, String)> {
 
 /// A key that the container does not have: pasted, it must not take another's place.
 fn free_label(node: &InForce, container: &Container, direction: Direction, name: &str) -> String {
-    let first = format!("{}{}", node.prefix, direction.name());
+    let first = format!("{}{}", node.options.prefix, direction.name());
     let second = format!("{first}.{name}");
     let numbered = (2..).map(|number| format!("{second}-{number}"));
     let mut keys = [first, second.clone()].into_iter().chain(numbered);

@@ -3,12 +3,13 @@
 //! Nothing here matches rules. An imaginary packet goes through the kernel's own decision, over plain maps that hold what
 //! was compiled (`trial`); the rest finds out who is meant (`ends`, `pairs`) and puts the outcome into words.
 
+mod ceilings;
 mod ends;
 mod hint;
 pub(super) mod pairs;
 pub(super) mod trial;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use dfw_common::{
     addr::Addr,
@@ -20,13 +21,15 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::ends::list;
 use self::{
+    ceilings::Ceilings,
     ends::End,
     hint::Other,
     pairs::{Pair, Spot},
-    trial::{Kernel, Packet},
+    trial::{Kernel, Packet, Sides},
 };
 use super::{
-    compile::{Compiled, CompiledEndpoint},
+    compile::{Compiled, CompiledEndpoint, Compiler, Options},
+    intern::Held,
     mode::Mode,
     parse::parse_rules,
     problem::shown,
@@ -38,11 +41,11 @@ use crate::model::{Container, Endpoint, Inventory};
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
     /// Containers, networks and addresses.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// What the kernel holds for them.
     pub compiled: Compiled,
-    /// Prefix of the labels.
-    pub prefix: String,
+    /// Settings, policy file and modes for a while.
+    pub options: Options,
 }
 
 /// May FROM open a connection to TO? Both are a container's name, `PROJECT/SERVICE`, a service, `container:N`,
@@ -99,7 +102,7 @@ pub struct Side {
     pub endpoint: String,
     /// enforce, audit or off; empty while the kernel does not know the endpoint.
     pub mode: String,
-    /// Whether its own labels govern it, or `--unlabelled`.
+    /// Whether its labels or the node's file govern it, or `--unlabelled`.
     pub governed: bool,
     /// allow, deny, audit, or off where nothing is judged.
     pub verdict: String,
@@ -116,16 +119,24 @@ pub struct Side {
 /// A rule and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// Key of the label.
+    /// Key of the label, or file, line and key in the node's file.
     pub label: String,
     /// Canonical text.
     pub text: String,
+    /// It is part of a ceiling, and takes away what it does not allow.
+    pub ceiling: bool,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: \"{}\"", self.label, self.text)
+    }
 }
 
 /// What would let it pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hint {
-    /// The service or container to change.
+    /// The service or container to change, or the node.
     pub on: String,
     /// A label as a line to paste, or what to do.
     pub text: String,
@@ -148,9 +159,30 @@ impl Unanswerable {
 }
 
 impl InForce {
+    /// What would be in force on a host of its own.
+    pub fn planned(inventory: Inventory, options: Options) -> Self {
+        let compiled = Compiler::new(1, Held::default()).compile(&inventory, &options);
+        Self {
+            inventory: Arc::new(inventory),
+            compiled,
+            options,
+        }
+    }
+
     pub(super) fn endpoints_of(&self, container: &Container) -> impl Iterator<Item = &Endpoint> {
         let endpoints = self.inventory.endpoints.iter();
         endpoints.filter(move |endpoint| endpoint.container.id == container.id)
+    }
+
+    /// The rule that decides for an endpoint.
+    fn rule(&self, endpoint: &Endpoint, tally: Tally) -> Option<Source> {
+        let spec = self.compiled.endpoints.get(&endpoint.ifindex)?;
+        let rule = self.compiled.rules.get(&(spec.policy, tally.rule))?;
+        Some(Source {
+            label: rule.label.clone(),
+            text: rule.text.clone(),
+            ceiling: rule.ceiling,
+        })
     }
 
     /// Whether an address was given to an endpoint: it may claim one that is another's.
@@ -174,10 +206,12 @@ pub fn explain(node: &InForce, question: &Question) -> Result<Explanation, Unans
     let from = ends::find(node, &question.from, &mut notes)?;
     let to = ends::find(node, &question.to, &mut notes)?;
     let mut kernel = Kernel::new(&node.compiled);
+    let mut ceilings = Ceilings::new(node);
     let mut paths: Vec<Path> = Vec::new();
     for pair in pairs::of(node, &kernel, &from, &to, &item)? {
         notes.extend(pair.note());
-        let path = path(node, &mut kernel, &pair, &item);
+        let mut path = path(node, &mut kernel, &pair, &item);
+        ceilings.heed(&mut path, &pair, &item);
         match paths.iter_mut().find(|known| known.is_like(&path)) {
             Some(known) => known.pairs.extend(path.pairs),
             None => paths.push(path),
@@ -192,14 +226,7 @@ pub fn explain(node: &InForce, question: &Question) -> Result<Explanation, Unans
 
 /// Sends one packet, and puts into words what becomes of it.
 pub(super) fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Path {
-    let packet = Packet {
-        source: pair.from.address(),
-        destination: pair.to.address(),
-        protocol: item.protocol.0,
-        port: dialled(item),
-    };
-    let ifindex = |spot: &Spot<'_>| spot.endpoint().map(|endpoint| endpoint.ifindex);
-    let sent = kernel.send(&packet, ifindex(&pair.from), ifindex(&pair.to));
+    let sent = send(kernel, pair, item);
     let mut path = Path {
         pairs: vec![pair.names()],
         passes: sent.pass(),
@@ -230,6 +257,17 @@ pub(super) fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &
     path
 }
 
+fn send(kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Sides {
+    let packet = Packet {
+        source: pair.from.address(),
+        destination: pair.to.address(),
+        protocol: item.protocol.0,
+        port: dialled(item),
+    };
+    let ifindex = |spot: &Spot<'_>| spot.endpoint().map(|endpoint| endpoint.ifindex);
+    kernel.send(&packet, ifindex(&pair.from), ifindex(&pair.to))
+}
+
 /// The ways into an endpoint from `world` and from `host`.
 pub(super) fn outsiders<'a>(
     node: &'a InForce,
@@ -248,13 +286,7 @@ impl Path {
 
 fn side(node: &InForce, endpoint: &Endpoint, direction: Direction, tally: Option<Tally>) -> Side {
     let spec = node.compiled.endpoints.get(&endpoint.ifindex);
-    let rule = spec.zip(tally).and_then(|(spec, tally)| {
-        let rule = node.compiled.rules.get(&(spec.policy, tally.rule))?;
-        Some(Source {
-            label: rule.label.clone(),
-            text: rule.text.clone(),
-        })
-    });
+    let rule = tally.and_then(|tally| node.rule(endpoint, tally));
     Side {
         direction: direction.name().to_owned(),
         endpoint: endpoint.container.display_name(),
@@ -264,7 +296,7 @@ fn side(node: &InForce, endpoint: &Endpoint, direction: Direction, tally: Option
             .map_or(Mode::Off.name(), |tally| tally.verdict.name())
             .to_owned(),
         reason: tally.map_or("", |tally| tally.reason.name()).to_owned(),
-        why: why(tally, rule.as_ref(), spec, &node.prefix),
+        why: why(node, &endpoint.container, tally, rule.as_ref(), spec),
         rule,
         hint: None,
     }
@@ -272,23 +304,32 @@ fn side(node: &InForce, endpoint: &Endpoint, direction: Direction, tally: Option
 
 /// What decides, and where the mode comes from when that matters.
 fn why(
+    node: &InForce,
+    container: &Container,
     tally: Option<Tally>,
     rule: Option<&Source>,
     spec: Option<&CompiledEndpoint>,
-    prefix: &str,
 ) -> String {
-    let mode = |spec: &CompiledEndpoint| match spec.governed {
-        true => format!("{prefix}mode is {}", spec.mode),
-        false => format!(
-            "it has no rules, and the node's --unlabelled is {}",
-            spec.mode
-        ),
+    let mode = |spec: &CompiledEndpoint| {
+        let CompiledEndpoint { mode, governed, .. } = spec;
+        let label = format!("{}mode", node.options.prefix);
+        let is_label = container.labels.get(&label).map(String::as_str) == Some(mode.name());
+        if spec.overridden {
+            format!("`dfw mode` has switched it to {mode}")
+        } else if !governed {
+            format!("it has no rules, and the node's --unlabelled is {mode}")
+        } else if is_label || node.options.node.is_empty() {
+            format!("{label} is {mode}")
+        } else {
+            format!("the node's policy file makes it {mode}")
+        }
     };
     let Some(tally) = tally else {
         return spec.map_or_else(String::new, |spec| format!("not judged: {}", mode(spec)));
     };
     let cause = match (rule, tally.reason) {
-        (Some(rule), _) => format!("{}: \"{}\"", rule.label, rule.text),
+        (Some(rule), _) if rule.ceiling => format!("beyond the ceiling: {rule}"),
+        (Some(rule), _) => rule.to_string(),
         (None, Reason::NoRule) => "nothing allows it".to_owned(),
         (None, reason) => {
             let sentence = reason.describe().trim_end_matches('.');
@@ -301,7 +342,7 @@ fn why(
         Some(spec) if tally.verdict == Verdict::Audit => {
             format!("{cause}; passes all the same, for {}", mode(spec))
         }
-        Some(spec) if tally.verdict == Verdict::Deny && !spec.governed => {
+        Some(spec) if tally.verdict == Verdict::Deny && (spec.overridden || !spec.governed) => {
             format!("{cause}: {}", mode(spec))
         }
         _ => cause,

@@ -76,7 +76,7 @@ fn closed(
         let ask = |item| other_side(node, kernel, rule.direction, member, first, item);
         let hint = item.as_ref().and_then(ask).and_then(|side| side.hint);
         let remedy = match hint {
-            Some(Hint { on, text }) if text.starts_with(&node.prefix) => {
+            Some(Hint { on, text }) if text.starts_with(&node.options.prefix) => {
                 format!("add {text} on {on}")
             }
             Some(Hint { on, text }) => format!("on {on} {text}"),
@@ -191,7 +191,7 @@ fn spots(endpoint: &Endpoint) -> impl Iterator<Item = Spot<'_>> {
 /// A service that nobody may enter, though it does not say so, or a published port that nobody from outside may.
 fn unreachable(node: &InForce, kernel: &mut Kernel, member: &Member<'_>) -> Option<Finding> {
     let container = member.container;
-    let ingress = format!("{}{}", node.prefix, Direction::Ingress.name());
+    let ingress = format!("{}{}", node.options.prefix, Direction::Ingress.name());
     let first = member.declared.policy_keys.first()?;
     // Who only tries rules out has not written all of them yet.
     if member.declared.mode != Some(Mode::Audit)

@@ -6,24 +6,20 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::{
+    file::with_file,
     node::{Node, container, options, service},
     random::inventory,
 };
 use crate::{
     model::{Container, Inventory, Unprotected},
     policy::{
-        Compiler, DEFAULT_PREFIX, Explanation, Held, InForce, Mode, Question, Side, Unanswerable,
+        Explanation, InForce, Mode, Options, Override, Question, Select, Side, Unanswerable,
         explain,
     },
 };
 
 fn in_force(inventory: Inventory, unlabelled: Mode) -> InForce {
-    let compiled = Compiler::new(1, Held::default()).compile(&inventory, &options(unlabelled));
-    InForce {
-        inventory,
-        compiled,
-        prefix: DEFAULT_PREFIX.to_owned(),
-    }
+    InForce::planned(inventory, options(unlabelled))
 }
 
 fn ask(node: &InForce, question: &str) -> Result<Explanation, Unanswerable> {
@@ -216,6 +212,83 @@ fn the_node_decides_for_who_has_no_rules() {
     assert_snapshot!(told(&blind, "plain host udp/53"), @r"
     plain -> host IPv4
     egress plain off not judged: it has no rules, and the node's --unlabelled is off
+    passes
+    ");
+}
+
+/// Neither a rule nor the line that is missing leads beyond a ceiling.
+#[test]
+fn a_ceiling_is_named_instead_of_a_line_that_would_be_void() {
+    let file = "[[ceiling]]\nfor = \"project:shop\"\ningress = \"tcp/5432 from any; deny tcp/22 from world\"\n\
+                [[rules]]\nfor = \"container:plain\"\nmode = \"audit\"\ningress = \"tcp/81 from any\"";
+    let node = InForce::planned(shop().0, with_file(file));
+    assert_snapshot!(told(&node, "world web tcp/80"), @r#"
+    world -> shop-web-1 IPv4
+    world -> shop-web-1 IPv6
+    ingress shop/web deny beyond the ceiling: policy.toml:3 ceiling ingress: "nothing beyond it"
+    hint: the node widen policy.toml:3 ceiling ingress, for no label goes beyond it
+    denied
+    "#);
+    assert_snapshot!(told(&node, "host web tcp/80"), @r"
+    host -> shop-web-1 IPv4
+    host -> shop-web-1 IPv6
+    ingress shop/web deny nothing allows it
+    hint: the node widen policy.toml:3 ceiling ingress, for no label goes beyond it
+    denied
+    ");
+    assert_snapshot!(told(&node, "host web tcp/5432"), @r#"
+    host -> shop-web-1 IPv4
+    host -> shop-web-1 IPv6
+    ingress shop/web deny nothing allows it
+    hint: web dfw.ingress.host: "tcp/5432 from host"
+    denied
+    "#);
+    assert_snapshot!(told(&node, "world web tcp/22"), @r"
+    world -> shop-web-1 IPv4
+    world -> shop-web-1 IPv6
+    ingress shop/web deny nothing allows it
+    hint: the node widen policy.toml:3 ceiling ingress, for no label goes beyond it
+    denied
+    ");
+    assert_snapshot!(told(&node, "host plain tcp/81"), @r#"
+    host -> plain IPv4
+    ingress plain allow policy.toml:7 ingress: "tcp/81 from any"
+    passes
+    "#);
+    assert_snapshot!(told(&node, "host plain tcp/82"), @r#"
+    host -> plain IPv4
+    ingress plain audit nothing allows it; passes all the same, for the node's policy file makes it audit
+    hint: plain dfw.ingress: "tcp/82 from host"
+    passes
+    "#);
+}
+
+#[test]
+fn a_mode_for_a_while_goes_by_its_name() {
+    let switched = |selector: &str, mode| Override {
+        select: Select::parse(selector).expect("right"),
+        mode,
+    };
+    let options = Options {
+        overrides: vec![
+            switched("service:shop/db", Mode::Audit),
+            switched("container:guest", Mode::Off),
+            switched("container:plain", Mode::Enforce),
+        ],
+        ..options(Mode::Audit)
+    };
+    let node = InForce::planned(shop().0, options);
+    assert_snapshot!(told(&node, "plain shop-db-1 tcp/5432"), @r#"
+    plain -> shop-db-1 IPv4
+    egress plain deny nothing allows it: `dfw mode` has switched it to enforce
+    ingress shop/db audit nothing allows it; passes all the same, for `dfw mode` has switched it to audit
+    hint: plain dfw.egress: "tcp/5432 to service:shop/db"
+    hint: db dfw.ingress.plain: "tcp/5432 from container:plain"
+    denied
+    "#);
+    assert_snapshot!(told(&node, "guest host tcp/80"), @r"
+    guest -> host IPv4
+    egress guest off not judged: `dfw mode` has switched it to off
     passes
     ");
 }

@@ -20,6 +20,7 @@ fn endpoint(service: &str, network: &str, ifindex: u32, address: &str) -> Endpoi
         governed: true,
         state: "ready".to_owned(),
         rules: Vec::new(),
+        ..EndpointView::default()
     }
 }
 
