@@ -3,17 +3,22 @@
 use std::{
     error::Error,
     fs,
-    io::Write,
+    io::{BufRead as _, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use dfw_agent::{
     model::{EndpointView, View},
-    telemetry::{Kernel, KernelFigures, Metrics, http, listen},
+    telemetry::{
+        Kernel, KernelFigures, Metrics,
+        history::{By, Entry, History, Limits, Lost},
+        http, listen,
+    },
 };
 use tokio::sync::{Notify, watch};
 
@@ -97,7 +102,7 @@ fn a_wrong_command_line_is_2() {
 
 #[test]
 fn no_agent_is_69_with_the_remedy() {
-    for command in ["status", "ls"] {
+    for command in ["status", "ls", "observe"] {
         let output = run(&[command, "--socket", "/nonexistent/dfw.sock"]);
         assert_eq!(code(&output), 69);
         insta::allow_duplicates! {
@@ -193,6 +198,7 @@ fn the_manual_and_the_completions_know_every_command() {
         "run",
         "status",
         "ls",
+        "observe",
         "check",
         "uninstall",
         "completions",
@@ -305,12 +311,17 @@ impl Kernel for Idle {
     fn read(&self) -> Result<KernelFigures, Box<dyn Error + Send + Sync>> {
         Ok(KernelFigures::default())
     }
+
+    fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        Ok(0)
+    }
 }
 
 /// The command socket with a fixed view; ends when told to stop, as the agent does.
 struct Served {
     _directory: tempfile::TempDir,
     socket: PathBuf,
+    history: Arc<History>,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
@@ -320,6 +331,8 @@ impl Served {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("dfw.sock");
         let stop = Arc::new(Notify::new());
+        let history = Arc::new(History::new(Limits::AGENT, SystemTime::UNIX_EPOCH));
+        let shown = Arc::clone(&history);
         let (ready, is_ready) = mpsc::channel();
         let (path, told) = (socket.clone(), Arc::clone(&stop));
         let thread = thread::spawn(move || {
@@ -334,6 +347,7 @@ impl Served {
                 let shared = http::Shared {
                     view,
                     metrics,
+                    history: shown,
                     stop: Arc::clone(&told),
                 };
                 ready.send(()).expect("somebody waits");
@@ -344,6 +358,7 @@ impl Served {
         Self {
             _directory: directory,
             socket,
+            history,
             stop,
             thread: Some(thread),
         }
@@ -415,6 +430,111 @@ fn status_and_ls_ask_the_agent() {
     let seen: View =
         serde_json::from_slice(&served.run(&["status", "-o", "json"]).stdout).expect("JSON");
     assert_eq!(seen, view());
+}
+
+/// One packet of db that was dropped, and what else an observer is told.
+fn entries() -> [Entry; 2] {
+    let flow = r#"{"time_ms":15556,"source":{"name":"shop/db","container":"shop-db-1","project":"shop","service":"db","class":"endpoint","address":"172.18.0.2","port":40000},"destination":{"class":"world","address":"192.0.2.1","port":443},"protocol":"tcp","direction":"egress","verdict":"deny","reason":"no-rule","rule":null,"network":"shop_default","length":74}"#;
+    let lost = Lost {
+        time: SystemTime::UNIX_EPOCH,
+        lost: 3,
+        by: By::Kernel,
+    };
+    [
+        serde_json::from_str(flow).expect("an event"),
+        Entry::Lost(lost),
+    ]
+}
+
+#[test]
+fn observe_shows_the_past_and_ends_or_goes_on() {
+    let served = Served::new(view());
+    served.history.append(entries());
+    let output = served.run(&["observe", "--last", "5"]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+    insta::assert_snapshot!(stdout(&output), @"
+    00:00:15.556  shop/db:40000 -> 192.0.2.1:443/tcp  DENIED  egress  no-rule
+    00:00:00.000  3 events lost: they came faster than the agent takes them
+    ");
+    let output = served.run(&["observe", "--last", "5", "--verdict", "allow", "-o", "json"]);
+    assert_eq!(stdout(&output), "");
+
+    let mut child = dfw(&["observe", "--denied", "--from", "db", "--since", "30000d"])
+        .args(["-o", "json", "--socket"])
+        .arg(&served.socket)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut next = || -> Entry {
+        let line = lines.next().expect("a line").expect("UTF-8");
+        serde_json::from_str(&line).expect("an entry")
+    };
+    let begin = Lost {
+        time: SystemTime::UNIX_EPOCH,
+        lost: 0,
+        by: By::History,
+    };
+    assert_eq!(next(), Entry::Lost(begin));
+    assert_eq!([next(), next()], entries());
+    served.history.append(entries());
+    assert_eq!([next(), next()], entries(), "live");
+    // Nobody reads any more: it ends by itself when there is more to say.
+    drop(lines);
+    served.history.append(entries());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn observe_says_what_is_wrong() {
+    let served = Served::new(view());
+    let output = served.run(&["observe", "--to", "shop/bd"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
+    insta::assert_snapshot!(stderr(&output), @"
+    dfw: error: nobody here is called `shop/bd`
+    hint: did you mean `shop/db`?
+    ");
+    let output = run(&["observe", "--reason", "no-rules"]);
+    assert_eq!(code(&output), 2);
+
+    let mut child = dfw(&["observe", "--socket"])
+        .arg(&served.socket)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    while served.history.observers() == 0 {
+        thread::sleep(std::time::Duration::from_millis(5));
+        assert!(child.try_wait().expect("ours").is_none(), "it goes on");
+    }
+    let socket = served.socket.display().to_string();
+    drop(served);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(code(&output), 69);
+    insta::assert_snapshot!(stderr(&output).replace(&socket, "SOCKET"), @"
+    dfw: error: the agent on SOCKET has ended
+    hint: enforcement stays in place; start it again with `dfw run`
+    ");
+}
+
+#[test]
+fn an_agent_that_cannot_be_observed_yet_is_named() {
+    let directory = tempfile::tempdir().expect("directory");
+    let socket = directory.path().join("old.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+    let old = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).expect("written");
+        stream
+    });
+    let path = socket.to_str().expect("UTF-8");
+    let output = run(&["observe", "--socket", path]);
+    drop(old.join());
+    assert_eq!(code(&output), 69);
+    insta::assert_snapshot!(stderr(&output).replace(path, "SOCKET"), @"
+    dfw: error: cannot ask the agent on SOCKET: operation was canceled: received unexpected message from connection
+    hint: look at the agent's log
+    ");
 }
 
 #[test]

@@ -7,21 +7,28 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, client::conn::http1};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time::timeout};
+use serde_json::Error as JsonError;
+use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
+use super::Error;
 use crate::{
     exit::{ExitCode, Failure},
     model::View,
-    telemetry::text,
+    telemetry::{
+        observe::{Query, Refusal},
+        text,
+    },
 };
 
 /// How long an answer may take: the agent answers from memory.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most bytes of an answer; a view has about 1 KiB an endpoint.
 const ANSWER_MAX: usize = 64 << 20;
+/// Most bytes of a line of a stream; an event has less than 1 KiB unless somebody has very long names.
+const LINE_MAX: usize = 1 << 20;
 
 /// Asks one agent.
 #[derive(Debug)]
@@ -58,6 +65,20 @@ pub(super) enum ClientError {
         /// What is wrong with the answer.
         what: String,
     },
+    /// It does not know the question.
+    #[error("the agent on {} is older than this command: it has no {what}", .path.display())]
+    Old {
+        /// The socket.
+        path: PathBuf,
+        /// What it does not have.
+        what: &'static str,
+    },
+    /// It understands the question and does not answer it.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// It ended in the middle of its answer.
+    #[error("the agent on {} has ended", .0.display())]
+    Ended(PathBuf),
 }
 
 impl From<ClientError> for Failure {
@@ -77,6 +98,15 @@ impl From<ClientError> for Failure {
             ClientError::Foreign { .. } => (
                 ExitCode::Unreachable,
                 "use the `dfw` of the agent's version, or another --socket",
+            ),
+            ClientError::Old { .. } => (
+                ExitCode::Unreachable,
+                "start `dfw run` of this version: it takes over without a gap",
+            ),
+            ClientError::Refused(refusal) => (ExitCode::Usage, refusal.hint.as_str()),
+            ClientError::Ended(_) => (
+                ExitCode::Unreachable,
+                "enforcement stays in place; start it again with `dfw run`",
             ),
         };
         Self::new(code, text::chain(&error), hint)
@@ -109,22 +139,89 @@ impl Client {
         std::os::unix::net::UnixStream::connect(&self.socket).is_err_and(|error| is_absent(&error))
     }
 
-    fn ask(&self, method: Method, path: &str, expected: StatusCode) -> Result<Bytes, ClientError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| self.broken(error))?;
-        runtime
-            .block_on(async { timeout(PATIENCE, self.exchange(method, path, expected)).await })
-            .unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))
+    /// What happens, in whole lines of JSON as they come, each as soon as it is there.
+    pub(super) fn observe(
+        &self,
+        query: &Query,
+        mut lines: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        const PATH: &str = "/v1/observe";
+        let question = serde_json::to_vec(query).expect("plain values, into memory");
+        self.runtime()?.block_on(async {
+            let begun = timeout(PATIENCE, self.send(Method::POST, PATH, question.into())).await;
+            let answer = begun.unwrap_or_else(|_| Err(self.silent()))?;
+            let status = answer.status();
+            if status == StatusCode::NOT_FOUND {
+                let (path, what) = (self.socket.clone(), PATH);
+                return Err(ClientError::Old { path, what }.into());
+            }
+            if status != StatusCode::OK {
+                let body = timeout(PATIENCE, self.collect(answer)).await;
+                let body = body.unwrap_or_else(|_| Err(self.silent()))?;
+                let refusal: Result<Refusal, JsonError> = serde_json::from_slice(&body);
+                let unknown = |_| self.foreign(format!("{PATH} gives {status}"));
+                return Err(ClientError::Refused(refusal.map_err(unknown)?).into());
+            }
+            let mut body = answer.into_body();
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|_| ClientError::Ended(self.socket.clone()))?;
+                let bytes = frame.into_data().unwrap_or_default();
+                let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else {
+                    rest.extend_from_slice(&bytes);
+                    if rest.len() > LINE_MAX {
+                        return Err(self.foreign("a line without an end".to_owned()).into());
+                    }
+                    continue;
+                };
+                rest.extend_from_slice(&bytes[..=end]);
+                lines(&rest)?;
+                rest.clear();
+                rest.extend_from_slice(&bytes[end + 1..]);
+            }
+            if query.follow {
+                return Err(ClientError::Ended(self.socket.clone()).into());
+            }
+            Ok(())
+        })
     }
 
-    async fn exchange(
+    /// An error for an answer that does not have the form that this version knows.
+    pub(super) fn foreign(&self, what: String) -> ClientError {
+        ClientError::Foreign {
+            path: self.socket.clone(),
+            what,
+        }
+    }
+
+    fn runtime(&self) -> Result<Runtime, ClientError> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| self.broken(error))
+    }
+
+    fn ask(&self, method: Method, path: &str, expected: StatusCode) -> Result<Bytes, ClientError> {
+        let exchange = async {
+            let answer = self.send(method, path, Bytes::new()).await?;
+            let status = answer.status();
+            if status != expected {
+                return Err(self.foreign(format!("{path} gives {status}")));
+            }
+            self.collect(answer).await
+        };
+        self.runtime()?
+            .block_on(async { timeout(PATIENCE, exchange).await })
+            .unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    /// Sends a question, with JSON if there is a body, and waits for the head of the answer.
+    async fn send(
         &self,
         method: Method,
         path: &str,
-        expected: StatusCode,
-    ) -> Result<Bytes, ClientError> {
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
             if is_absent(&error) {
                 ClientError::Absent(self.socket.clone())
@@ -137,43 +234,32 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(error))?;
+        // What goes wrong there is told to whoever waits for the answer.
+        tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "dfw")
-            .body(Empty::<Bytes>::new())
+            .header("content-type", "application/json")
+            .body(Full::new(body))
             .expect("a valid request");
-        let exchange = async {
-            let response = sender
-                .send_request(request)
-                .await
-                .map_err(|error| self.broken(error))?;
-            let status = response.status();
-            if status != expected {
-                return Err(self.foreign(format!("{path} gives {status}")));
-            }
-            let body = Limited::new(response.into_body(), ANSWER_MAX);
-            Ok(body
-                .collect()
-                .await
-                .map_err(|error| self.broken(error))?
-                .to_bytes())
-        };
-        let (answer, _) = tokio::join!(exchange, connection);
-        answer
+        let answer = sender.send_request(request).await;
+        answer.map_err(|error| self.broken(error))
+    }
+
+    async fn collect(&self, answer: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+        Ok(body.map_err(|error| self.broken(error))?.to_bytes())
+    }
+
+    fn silent(&self) -> ClientError {
+        ClientError::Silent(self.socket.clone())
     }
 
     fn broken(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Connection {
             path: self.socket.clone(),
             source: error.into(),
-        }
-    }
-
-    fn foreign(&self, what: String) -> ClientError {
-        ClientError::Foreign {
-            path: self.socket.clone(),
-            what,
         }
     }
 }

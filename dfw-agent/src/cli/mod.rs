@@ -8,6 +8,7 @@ mod doctor;
 mod findings;
 mod ls;
 mod man;
+mod observe;
 mod run;
 mod status;
 mod table;
@@ -37,6 +38,7 @@ use crate::{
   dfw run                          start the agent on this Docker host
   dfw status                       the node at a glance
   dfw ls                           every container port that is managed
+  dfw observe --denied             what is dropped, as it happens
   dfw check compose.yaml           check labels before they are deployed"
 )]
 pub struct Cli {
@@ -49,6 +51,7 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Ls(ls::Args),
+    Observe(observe::Args),
     Check(check::Args),
     Doctor(doctor::Args),
     Uninstall(uninstall::Args),
@@ -89,6 +92,7 @@ impl Command {
             Self::Run(args) => args.perform(),
             Self::Status(args) => args.perform(out),
             Self::Ls(args) => args.perform(out),
+            Self::Observe(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
             Self::Uninstall(args) => args.perform(out),
@@ -242,7 +246,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 8);
+        assert_eq!(seen, 9);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use self::{
     label::{check_container, check_labels},
     mode::{Mode, ModeError},
     parse::{MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, parse_rules},
-    problem::{Problem, What},
+    problem::{Problem, What, nearest},
     resolve::Selector,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
     standing::State,

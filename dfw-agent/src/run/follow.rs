@@ -28,7 +28,7 @@ use crate::{
         inventory::InventorySource,
         netlink::{LinkChange, LinkError, LinkWatcher},
     },
-    telemetry::Metrics,
+    telemetry::{Kernel, Metrics},
 };
 
 /// A pass over everything even when nothing seems to have changed, and a look at every map entry.
@@ -71,6 +71,8 @@ pub(super) struct Seed {
 pub(super) struct Ready {
     pub(super) metrics: Metrics,
     pub(super) events: Events,
+    /// Says how many events were lost.
+    pub(super) kernel: Arc<dyn Kernel>,
     /// When the programs were loaded with traces.
     pub(super) traces: Option<Traces>,
 }
@@ -130,6 +132,7 @@ impl Seed {
         let ready = Ready {
             metrics: metrics.clone(),
             events: datapath.events()?,
+            kernel: datapath.figures(),
             traces: if self.load.traces {
                 Some(datapath.traces()?)
             } else {

@@ -7,7 +7,7 @@ mod events;
 mod follow;
 mod privileges;
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::SystemTime};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -26,7 +26,11 @@ use crate::{
     model::View,
     policy::{Mode, Options},
     source::{docker::ConnectError, inventory::InventoryError},
-    telemetry::{http, listen, log::Level},
+    telemetry::{
+        history::{History, Limits},
+        http, listen,
+        log::Level,
+    },
 };
 
 /// Environment variables for tests: smaller maps, to see what happens when one is full.
@@ -73,15 +77,18 @@ pub fn run(config: Config) -> Result<(), Failure> {
             return Ok(());
         };
         let ready = ready?;
+        let history = Arc::new(History::new(Limits::AGENT, SystemTime::now()));
         let shared = http::Shared {
             view: views.clone(),
             metrics: ready.metrics,
+            history: Arc::clone(&history),
             stop: Arc::clone(&stop),
         };
         let forever = std::future::pending;
         tokio::spawn(http::serve(tcp, http::public(shared.clone()), forever()));
         tokio::spawn(http::serve(unix, http::commands(shared), forever()));
-        tokio::spawn(events::log(ready.events, views, rule_texts));
+        let reader = events::Reader::new(history, ready.kernel, views, rule_texts);
+        tokio::spawn(reader.read(ready.events));
         if let Some(traces) = ready.traces {
             tokio::spawn(events::trace(traces));
         }

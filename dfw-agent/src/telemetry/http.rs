@@ -1,16 +1,30 @@
-//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view and the order to stop on the Unix socket.
+//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view, the flow events and the order to stop on the Unix
+//! socket.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
+    body::Body,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::Listener,
 };
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -21,12 +35,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::metrics::{self, Metrics};
+use super::{
+    history::History,
+    metrics::{self, Metrics},
+    observe::{self, Query},
+};
 use crate::model::View;
 
 /// Most connections of one listener at a time; more wait in the kernel's queue. The agent's descriptors are for the maps.
 const CONNECTIONS_MAX: usize = 64;
-/// How long one connection, which is one request, may take.
+/// How long one connection, which is one request, may take, unless its answer is a [`Stream`].
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// How long requests under way may go on once the agent is to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
@@ -38,6 +56,8 @@ pub struct Shared {
     pub view: watch::Receiver<Arc<View>>,
     /// The metrics.
     pub metrics: Metrics,
+    /// The last flow events.
+    pub history: Arc<History>,
     /// Notified by `POST /v1/stop`: the agent is to end as on SIGTERM.
     pub stop: Arc<Notify>,
 }
@@ -47,10 +67,12 @@ pub fn public(shared: Shared) -> Router {
     public_routes().with_state(shared)
 }
 
-/// What those may ask who may write to the socket: the public routes, `GET /v1/view` and `POST /v1/stop`.
+/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, `POST /v1/observe` and
+/// `POST /v1/stop`.
 pub fn commands(shared: Shared) -> Router {
     public_routes()
         .route("/v1/view", get(view))
+        .route("/v1/observe", post(observe))
         .route("/v1/stop", post(stop))
         .with_state(shared)
 }
@@ -76,15 +98,23 @@ pub async fn serve<L: Listener>(
             accepted = next => accepted,
             () = &mut shutdown => break,
         };
-        let service = TowerToHyperService::new(router.clone());
+        let (routes, stays) = (TowerToHyperService::new(router.clone()), Stream::default());
         connections.spawn(async move {
             let _permit = permit;
+            let service = service_fn(|mut request: Request<_>| {
+                request.extensions_mut().insert(stays.clone());
+                routes.call(request)
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
+            let mut connection = pin!(connection);
             // A client that hangs up or dawdles is its own problem.
-            let _ = timeout(CONNECTION_TIME, connection).await;
+            let in_time = timeout(CONNECTION_TIME, &mut connection).await;
+            if in_time.is_err() && stays.is_one() {
+                let _ = connection.await;
+            }
         });
         while connections.try_join_next().is_some() {}
     }
@@ -94,6 +124,20 @@ pub async fn serve<L: Listener>(
         while connections.join_next().await.is_some() {}
     })
     .await;
+}
+
+/// Whether the answer of a connection goes on for as long as the client reads.
+#[derive(Clone, Debug, Default)]
+struct Stream(Arc<AtomicBool>);
+
+impl Stream {
+    fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_one(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 fn public_routes() -> Router<Shared> {
@@ -137,6 +181,25 @@ async fn view(State(shared): State<Shared>) -> Response {
     Json(&*view).into_response()
 }
 
+async fn observe(
+    State(shared): State<Shared>,
+    Extension(connection): Extension<Stream>,
+    Json(query): Json<Query>,
+) -> Response {
+    let view = Arc::clone(&shared.view.borrow());
+    match observe::answer(&query, &shared.history, &view, SystemTime::now()) {
+        Ok(lines) => {
+            connection.begin();
+            (
+                [(CONTENT_TYPE, "application/x-ndjson")],
+                Body::from_stream(lines),
+            )
+                .into_response()
+        }
+        Err(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
+    }
+}
+
 async fn stop(State(shared): State<Shared>) -> StatusCode {
     tracing::info!("told to stop by a command; enforcement stays in place");
     shared.stop.notify_one();
@@ -155,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::telemetry::{
+        history::{By, Entry, Limits, Lost},
         kernel::{KernelFigures, tests::Fixed},
         listen,
     };
@@ -167,6 +231,7 @@ mod tests {
         Shared {
             view,
             metrics,
+            history: Arc::new(History::new(Limits::AGENT, SystemTime::now())),
             stop: Arc::default(),
         }
     }
@@ -228,7 +293,13 @@ mod tests {
         );
         assert!(metrics.contains("\ndfw_docker_connected 0\n"), "{metrics}");
         assert_eq!(status(&server.ask("GET /healthz").await), "200");
-        for request in ["GET /v1/view", "POST /v1/stop", "GET /", "GET /../metrics"] {
+        for request in [
+            "GET /v1/view",
+            "POST /v1/observe",
+            "POST /v1/stop",
+            "GET /",
+            "GET /../metrics",
+        ] {
             assert_eq!(status(&server.ask(request).await), "404", "{request}");
         }
         assert_eq!(status(&server.ask("POST /metrics").await), "405");
@@ -270,6 +341,78 @@ mod tests {
         timeout(Duration::from_secs(1), told.notified())
             .await
             .expect("told");
+    }
+
+    /// Asks for every event, and reads no answer yet.
+    async fn observe(server: &Server) -> TcpStream {
+        let mut stream = TcpStream::connect(server.address)
+            .await
+            .expect("it listens");
+        let query = r#"{"follow":true}"#;
+        let length = query.len();
+        let request = format!(
+            "POST /v1/observe HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{query}"
+        );
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        stream
+    }
+
+    fn lost(lost: u64) -> Entry {
+        Entry::Lost(Lost {
+            time: SystemTime::UNIX_EPOCH,
+            lost,
+            by: By::Kernel,
+        })
+    }
+
+    /// What a stream says until it has said this.
+    async fn read_until(stream: &mut TcpStream, wanted: &str) {
+        let mut answer = Vec::new();
+        let read = async {
+            while !String::from_utf8_lossy(&answer).contains(wanted) {
+                let read = stream.read_buf(&mut answer).await.expect("it writes");
+                assert_ne!(read, 0, "cut: {}", String::from_utf8_lossy(&answer));
+            }
+        };
+        timeout(Duration::from_secs(5), read)
+            .await
+            .expect("in time");
+    }
+
+    #[tokio::test]
+    async fn observers_outstay_other_clients_and_starve_none() {
+        let shared = shared(View::default());
+        let history = Arc::clone(&shared.history);
+        let server = start(commands(shared)).await;
+        let mut all = Vec::new();
+        while history.observers() < 16 {
+            all.push(observe(&server).await);
+            read_until(all.last_mut().expect("one"), "200 OK").await;
+        }
+        let mut refused = observe(&server).await;
+        read_until(&mut refused, "as many observers").await;
+        assert_eq!(status(&server.ask("GET /v1/view").await), "200");
+
+        history.append([lost(1)]);
+        read_until(&mut all[0], "\"lost\":1").await;
+        tokio::time::sleep(CONNECTION_TIME + Duration::from_millis(500)).await;
+        history.append([lost(2)]);
+        for stream in &mut all {
+            read_until(stream, "\"lost\":2").await;
+        }
+        // Who hangs up while nothing happens makes room.
+        drop(all);
+        let gone = async {
+            while history.observers() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), gone)
+            .await
+            .expect("all left");
     }
 
     #[tokio::test]
