@@ -3,10 +3,10 @@
 use std::{
     error::Error,
     fs,
-    io::{BufRead as _, BufReader, Write},
+    io::{BufRead as _, BufReader, Read as _, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::SystemTime,
@@ -102,7 +102,7 @@ fn a_wrong_command_line_is_2() {
 
 #[test]
 fn no_agent_is_69_with_the_remedy() {
-    for command in ["status", "ls", "observe"] {
+    for command in ["status", "ls", "observe", "top"] {
         let output = run(&[command, "--socket", "/nonexistent/dfw.sock"]);
         assert_eq!(code(&output), 69);
         insta::allow_duplicates! {
@@ -199,6 +199,7 @@ fn the_manual_and_the_completions_know_every_command() {
         "status",
         "ls",
         "observe",
+        "top",
         "check",
         "uninstall",
         "completions",
@@ -535,6 +536,106 @@ fn an_agent_that_cannot_be_observed_yet_is_named() {
     dfw: error: cannot ask the agent on SOCKET: operation was canceled: received unexpected message from connection
     hint: look at the agent's log
     ");
+}
+
+#[test]
+fn top_prints_one_interval_where_there_is_no_terminal() {
+    let served = Served::new(view());
+    served.history.append(entries());
+    let output = served.run(&["top", "--interval", "1"]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+    let picture = stdout(&output);
+    let (head, rest) = picture.split_once('\n').expect("several lines");
+    assert!(
+        head.starts_with("dfw 1.2.3, ready, 1 endpoint, over "),
+        "{head}"
+    );
+    insta::assert_snapshot!(rest, @"
+    packets/s  0 allowed, 0 denied, 0 would be denied
+    flows      0 of 0, 0 %
+    events/s   0, 0 lost, 0 so far
+    reasons    nothing was denied
+
+    Last denials:
+    00:00:15.556  shop/db:40000 -> 192.0.2.1:443/tcp  DENIED  egress  no-rule
+
+    SERVICE  ENDPOINTS  MODE     IN/S  OUT/S  DENIED/S  AUDIT/S  DENIED  AUDIT
+    shop/db  1          enforce  0     0      0         0        0       0
+    ");
+    let output = served.run(&["top", "--interval", "1", "-o", "json"]);
+    let frame: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(frame["services"][0]["service"], "db");
+    assert_eq!(code(&served.run(&["top", "--interval", "0"])), 2);
+}
+
+/// On a terminal of its own, which `script` makes: what it wrote there, and how it ended. `end` gets its first picture.
+fn on_a_terminal(served: &Served, end: impl FnOnce(&mut Child)) -> (String, Option<i32>) {
+    let binary = env!("CARGO_BIN_EXE_dfw");
+    let socket = served.socket.display();
+    // What the terminal is set to afterwards is shown too.
+    let line = format!(
+        "stty rows 20 columns 60; {binary} top --interval 1 --socket {socket}; code=$?; stty -a; exit $code"
+    );
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.env("TERM", "xterm").spawn().expect("script runs");
+    let mut out = child.stdout.take().expect("piped");
+    let (mut shown, mut end) = (Vec::new(), Some(end));
+    let mut buffer = [0; 4096];
+    loop {
+        match out.read(&mut buffer).expect("it can be read") {
+            0 => break,
+            read => shown.extend_from_slice(&buffer[..read]),
+        }
+        if String::from_utf8_lossy(&shown).contains("shop/db ")
+            && let Some(end) = end.take()
+        {
+            end(&mut child);
+        }
+    }
+    let status = child.wait().expect("it ends");
+    (String::from_utf8_lossy(&shown).into_owned(), status.code())
+}
+
+#[test]
+fn top_gives_the_terminal_back() {
+    let served = Served::new(view());
+    let key = |key: &'static [u8]| {
+        move |child: &mut Child| {
+            let stdin = child.stdin.as_mut().expect("piped");
+            stdin.write_all(key).expect("it reads");
+        }
+    };
+    let kill = |_: &mut Child| {
+        let own = format!("top --interval 1 --socket {}", served.socket.display());
+        for process in fs::read_dir("/proc").expect("processes").flatten() {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.starts_with(env!("CARGO_BIN_EXE_dfw")) && line.trim_end().ends_with(&own) {
+                let pid = process.file_name().into_string().expect("a number");
+                let status = Command::new("kill").arg(pid).status();
+                assert!(status.expect("kill runs").success());
+            }
+        }
+    };
+    for (how, (shown, code)) in [
+        ("q", on_a_terminal(&served, key(b"q"))),
+        ("Ctrl-C", on_a_terminal(&served, key(b"\x03"))),
+        ("SIGTERM", on_a_terminal(&served, kill)),
+    ] {
+        assert_eq!(code, Some(0), "{how}: {shown}");
+        let (_, after) = shown.split_once("\x1b[?1049h").expect("another screen");
+        let (picture, after) = after
+            .split_once("\x1b[?1049l")
+            .expect("the first screen again");
+        assert!(picture.contains("q ends"), "{how}: {picture}");
+        assert!(!picture.contains("shop-db-1\x1b"), "{how}: {picture}");
+        assert!(
+            after.contains(" icanon") && after.contains(" echo "),
+            "{how}: {after}"
+        );
+    }
 }
 
 #[test]

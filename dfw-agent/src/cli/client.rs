@@ -128,6 +128,12 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.foreign(error.to_string()))
     }
 
+    /// The agent's metrics, as Prometheus would read them.
+    pub(super) fn metrics(&self) -> Result<String, ClientError> {
+        let body = self.ask(Method::GET, "/metrics", StatusCode::OK)?;
+        String::from_utf8(body.into()).map_err(|error| self.foreign(error.to_string()))
+    }
+
     /// Tells the agent to end. Enforcement stays in place.
     pub(super) fn stop(&self) -> Result<(), ClientError> {
         self.ask(Method::POST, "/v1/stop", StatusCode::ACCEPTED)

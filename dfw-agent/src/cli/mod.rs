@@ -12,6 +12,7 @@ mod observe;
 mod run;
 mod status;
 mod table;
+mod top;
 mod uninstall;
 
 use std::{
@@ -52,6 +53,7 @@ enum Command {
     Status(status::Args),
     Ls(ls::Args),
     Observe(observe::Args),
+    Top(top::Args),
     Check(check::Args),
     Doctor(doctor::Args),
     Uninstall(uninstall::Args),
@@ -93,6 +95,7 @@ impl Command {
             Self::Status(args) => args.perform(out),
             Self::Ls(args) => args.perform(out),
             Self::Observe(args) => args.perform(out),
+            Self::Top(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
             Self::Uninstall(args) => args.perform(out),
@@ -246,7 +249,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 9);
+        assert_eq!(seen, 10);
     }
 
     #[test]
