@@ -31,6 +31,8 @@ struct Campaign {
     binary: &'static str,
     /// Part of the names of the tests.
     filter: &'static str,
+    /// How the agent is compiled: as shipped where its cost is measured.
+    profile: Profile,
 }
 
 const CAMPAIGNS: &[Campaign] = &[
@@ -39,78 +41,98 @@ const CAMPAIGNS: &[Campaign] = &[
         shows: "1 000 starts on a node that enforces: not one packet of a first process is delivered",
         binary: "starts",
         filter: "on_a_node_that_enforces",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "starts-audit",
         shows: "300 starts with rules of their own on a node in audit: the same, without a backstop",
         binary: "starts",
         filter: "with_rules_of_its_own",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "starts-kills",
         shows: "1 000 starts while the agent is killed and started again all the time",
         binary: "starts",
         filter: "while_the_agent_is_killed",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "starts-stopped",
         shows: "300 starts while the agent is stopped (SIGSTOP): right within 5 s after",
         binary: "starts",
         filter: "while_the_agent_is_stopped",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "flood",
         shows: "a minute of new flows by one endpoint harms no other, with the agent and without",
         binary: "flood",
         filter: "of_flows",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "engine",
         shows: "dockerd killed, hung, refusing, garbled, cut: nothing lost or leaked, right within 5 s after",
         binary: "engine_faults",
         filter: "of_the",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "kills",
         shows: "100 kills of the agent under allowed and denied flows: nothing lost or leaked",
         binary: "life",
         filter: "installed_killed",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "recreate",
         shows: "containers made again with the same address and other rules",
         binary: "changes",
         filter: "of_containers",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "latency",
         shows: "how long a new port is without its policy, over 100 starts",
         binary: "latency",
         filter: "from_link_to_policy",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "upgrades",
         shows: "20 upgrades and downgrades between two builds under allowed and denied flows",
         binary: "upgrade",
         filter: "",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "tamper",
         shows: "what others do to programs, pins and maps is put right within a second",
         binary: "tamper",
         filter: "",
+        profile: Profile::Dev,
     },
     Campaign {
         name: "thousand",
         shows: "1 000 endpoints by inventory: enforced within 2 s, within 64 MiB, and nothing left",
         binary: "thousand",
         filter: "",
+        profile: Profile::Dev,
+    },
+    Campaign {
+        name: "observe",
+        shows: "three minutes of 5 000 new flows a second: each is seen or counted, for a fifth of a processor",
+        binary: "observe",
+        filter: "a_flood",
+        profile: Profile::Release,
     },
     Campaign {
         name: "fuzz",
         shows: "50 million packets through the programs and through an independent oracle: the same verdicts",
         binary: "verdicts",
         filter: "oracle",
+        profile: Profile::Dev,
     },
 ];
 
@@ -153,7 +175,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("no campaign can run here: {hindrance}");
     }
     setup::run(&[Scope::Test])?;
-    let dfw = build::dfw(Profile::Dev)?;
     let logs = workspace::target_dir()?.join("soak");
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let all = || CAMPAIGNS.iter().collect();
@@ -165,7 +186,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for campaign in wanted {
         let log = logs.join(format!("{}.log", campaign.name));
         let began = Instant::now();
-        let result = campaign.run(&dfw, &log);
+        let result = build::dfw(campaign.profile).and_then(|dfw| campaign.run(&dfw, &log));
         outcomes.push(Outcome {
             name: campaign.name,
             failure: result.err().map(|error| format!("{error:#}")),

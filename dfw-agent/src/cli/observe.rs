@@ -25,8 +25,8 @@ use crate::{
 
 /// Watch new and denied flows, with names, reason and rule
 ///
-/// One line for each side of a flow that was judged: the sender's (egress) and the receiver's (ingress). Without --since or
-/// --last from now on. Several values of a flag mean any of them; different flags must all be true. A name is that of a
+/// One line for each new flow, of the side that was judged first (egress: the sender's, ingress: the receiver's), and one for
+/// each packet that is denied, of the side that denies it. Without --since or --last from now on. Several values of a flag mean any of them; different flags must all be true. A name is that of a
 /// container, a service or a project, or PROJECT/SERVICE; an address, a CIDR, host and world go as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
