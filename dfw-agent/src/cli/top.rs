@@ -115,16 +115,16 @@ impl Args {
         let (client, _) = self.agent.load()?;
         let interval = Duration::from_secs(self.interval.into());
         let first = Look::at(&client)?;
-        let is_screen = std::io::stdout().is_terminal() && !self.once;
-        match self.output.output {
-            Format::Table if is_screen => screen::run(&client, first, interval)?,
-            format => {
-                thread::sleep(interval);
-                let frame = Look::at(&client)?.since(&first);
-                match format {
-                    Format::Table => frame.print(out)?,
-                    Format::Json => write_json(out, &frame)?,
-                }
+        let is_table = self.output.output == Format::Table;
+        if is_table && !self.once && std::io::stdout().is_terminal() {
+            screen::run(&client, first, interval)?;
+        } else {
+            thread::sleep(interval);
+            let frame = Look::at(&client)?.since(&first);
+            if is_table {
+                frame.print(out)?;
+            } else {
+                write_json(out, &frame)?;
             }
         }
         Ok(ExitCode::Success)

@@ -5,13 +5,11 @@ use crate::cli::{Cli, Command, findings::tests::plain};
 
 fn query(arguments: &[&str]) -> Query {
     let command = [&["dfw", "observe"], arguments].concat();
-    match Cli::try_parse_from(command)
-        .expect("a command line")
-        .command
-    {
-        Command::Observe(args) => args.query(),
-        other => panic!("{other:?}"),
-    }
+    let parsed = Cli::try_parse_from(command).expect("a command line");
+    let Command::Observe(args) = parsed.command else {
+        panic!("{parsed:?}");
+    };
+    args.query()
 }
 
 fn wrong(arguments: &[&str]) -> String {

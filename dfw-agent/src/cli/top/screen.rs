@@ -71,13 +71,13 @@ pub(super) fn run(client: &Client, first: Look, interval: Duration) -> Result<()
 /// Ends when the process is told to: the terminal must be put right first.
 fn until_signal() -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let _entered = runtime.enter();
+    let entered = runtime.enter();
     let [mut terminate, mut interrupt, mut hangup] = [
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,
     ];
-    drop(_entered);
+    drop(entered);
     thread::Builder::new().spawn(move || {
         runtime.block_on(async {
             tokio::select! {
