@@ -9,7 +9,8 @@ use super::{AgentArgs, Error, Format, OutputArgs, offline, write_json};
 use crate::{
     config::{self, Unlabelled},
     exit::{ExitCode, Failure},
-    policy::{self, Explanation, InForce, Names, Options, Peer, Question, Side, Unanswerable},
+    model::Unanswerable,
+    policy::{self, Explanation, InForce, Names, Options, Peer, Question, Side},
     telemetry::text,
 };
 
@@ -81,9 +82,9 @@ impl Args {
                 ..Options::default()
             };
             let planned = planned(&self.file, options)?;
-            policy::explain(&planned, &question).map(|explanation| told_of(&planned, explanation))
+            let explanation = policy::explain(&planned, &question).map_err(Failure::from)?;
+            told_of(&planned, explanation)
         };
-        let explanation = explanation.map_err(Failure::from)?;
         match self.output.output {
             Format::Table => print(out, &explanation)?,
             Format::Json => write_json(out, &explanation)?,

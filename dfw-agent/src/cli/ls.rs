@@ -160,6 +160,7 @@ pub(super) mod tests {
                 subnets: vec!["172.18.0.0/16".to_owned()],
                 foreign_ports: Vec::new(),
             }],
+            host_addresses: Vec::new(),
             unprotected: vec![UnprotectedView {
                 container: "node-exporter\r".to_owned(),
                 why: Unprotected::HostNetwork,

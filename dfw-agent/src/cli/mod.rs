@@ -5,16 +5,19 @@ mod check;
 mod client;
 mod completions;
 mod doctor;
+mod duration;
 mod explain;
 mod findings;
 mod ls;
 mod man;
 mod mode;
+mod observe;
 mod offline;
 mod reload;
 mod run;
 mod status;
 mod table;
+mod top;
 mod uninstall;
 
 use std::{
@@ -41,6 +44,7 @@ use crate::{
   dfw run                          start the agent on this Docker host
   dfw status                       the node at a glance
   dfw ls                           every container port that is managed
+  dfw observe --denied             what is dropped, as it happens
   dfw check compose.yaml           check labels before they are deployed
   dfw explain web db tcp/5432      what becomes of a connection, and why"
 )]
@@ -54,6 +58,8 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Ls(ls::Args),
+    Observe(observe::Args),
+    Top(top::Args),
     Check(check::Args),
     Explain(explain::Args),
     Doctor(doctor::Args),
@@ -97,6 +103,8 @@ impl Command {
             Self::Run(args) => args.perform(),
             Self::Status(args) => args.perform(out),
             Self::Ls(args) => args.perform(out),
+            Self::Observe(args) => args.perform(out),
+            Self::Top(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
             Self::Explain(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
@@ -253,7 +261,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 11);
+        assert_eq!(seen, 13);
     }
 
     #[test]

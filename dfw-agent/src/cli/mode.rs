@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{AgentArgs, Error, Format, OutputArgs, count, findings, table, write_json};
+use super::{AgentArgs, Error, Format, OutputArgs, count, duration, findings, table, write_json};
 use crate::{
     exit::{ExitCode, Failure},
     model::{Done, OverrideView, Refused, SwitchOrder},
@@ -92,24 +92,13 @@ fn mode(word: &str) -> Result<Mode, String> {
     word.parse().map_err(|hint| format!("{hint}"))
 }
 
+/// At most a year: longer is for good.
 fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a number and its unit, from 1s to 365d: 90s, 10m, 2h, 1d".to_owned();
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => return Err(wrong()),
-    };
-    let number = text.strip_suffix(unit).unwrap_or_default();
-    let is_number = number.bytes().all(|b| b.is_ascii_digit());
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let total = number.checked_mul(seconds).ok_or_else(wrong)?;
-    if is_number && (1..=365 * 24 * 60 * 60).contains(&total) {
-        Ok(Duration::from_secs(total))
+    let lasts = duration::parse(text)?;
+    if (1..=365 * 24 * 60 * 60).contains(&lasts.as_secs()) {
+        Ok(lasts)
     } else {
-        Err(wrong())
+        Err("choose a time from 1s to 365d".to_owned())
     }
 }
 
@@ -164,29 +153,10 @@ fn list(out: &mut impl Write, overrides: &[OverrideView], now: SystemTime) -> io
 
 fn row(one: &OverrideView, now: u64) -> [Cow<'_, str>; 3] {
     let holds = match one.until {
-        Some(until) => format!("for {} more", duration(until.saturating_sub(now))),
+        Some(until) => format!("for {} more", duration::shown(until.saturating_sub(now))),
         None => "until cleared, or the host starts anew".to_owned(),
     };
     [Cow::from(&one.selector), Cow::from(&one.mode), holds.into()]
-}
-
-/// `1d 2h`, `9m 58s`: the two largest units.
-fn duration(seconds: u64) -> String {
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let mut rest = seconds;
-    let mut parts = Vec::new();
-    for (name, length) in units {
-        if rest >= length {
-            parts.push(format!("{}{name}", rest / length));
-            rest %= length;
-        }
-    }
-    parts.truncate(2);
-    if parts.is_empty() {
-        "0s".to_owned()
-    } else {
-        parts.join(" ")
-    }
 }
 
 #[cfg(test)]

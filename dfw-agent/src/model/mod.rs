@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     bind::bind,
-    order::{Done, OverrideView, Refused, SwitchOrder},
+    order::{Done, OverrideView, Refused, SwitchOrder, Unanswerable},
     view::{EndpointView, Finding, Level, NetworkView, UnprotectedView, View},
 };
 

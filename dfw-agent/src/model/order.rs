@@ -51,3 +51,20 @@ pub struct OverrideView {
     /// When it ends, in seconds since 1970; none when it does not by itself.
     pub until: Option<u64>,
 }
+
+/// A question that has no answer: what is wrong with it, and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Unanswerable {
+    /// One sentence.
+    pub message: String,
+    /// One sentence.
+    pub hint: String,
+}
+
+impl Unanswerable {
+    /// Both in words.
+    pub const fn new(message: String, hint: String) -> Self {
+        Self { message, hint }
+    }
+}

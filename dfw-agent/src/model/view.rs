@@ -33,6 +33,9 @@ pub struct View {
     pub endpoints: Vec<EndpointView>,
     /// Managed networks.
     pub networks: Vec<NetworkView>,
+    /// Addresses of this host.
+    #[serde(default)]
+    pub host_addresses: Vec<IpAddr>,
     /// What dfw does not protect.
     pub unprotected: Vec<UnprotectedView>,
     /// Errors and warnings of labels and of the node.

@@ -32,15 +32,13 @@ mod tests;
 
 pub use self::{
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText, RuleTexts},
-    explain::{
-        Explanation, Hint, InForce, Names, Path, Question, Side, Source, Unanswerable, explain,
-    },
+    explain::{Explanation, Hint, InForce, Names, Path, Question, Side, Source, explain},
     file::{MAX_FILE_BYTES, NodePolicy},
     intern::Held,
     label::{check_container, check_labels},
     mode::{Mode, ModeError},
     parse::{MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, parse_rules},
-    problem::{Problem, What},
+    problem::{Problem, What, nearest},
     resolve::Selector,
     review::check_project,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},

@@ -43,6 +43,8 @@ impl View<'_> {
                 .collect(),
             foreign_ports: network.foreign_ports.clone(),
         });
+        let host = self.inventory.host_addresses.iter();
+        let host: BTreeSet<_> = host.map(|address| address.net.addr()).collect();
         let unprotected = self.inventory.containers.iter().flat_map(|container| {
             container.unprotected.iter().map(|why| UnprotectedView {
                 container: container.name.clone(),
@@ -52,6 +54,7 @@ impl View<'_> {
         model::View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             networks: networks.collect(),
+            host_addresses: host.into_iter().collect(),
             unprotected: unprotected.collect(),
             endpoints,
             findings: self.findings,

@@ -31,7 +31,7 @@ use crate::{
         inventory::InventorySource,
         netlink::{LinkChange, LinkError, LinkWatcher},
     },
-    telemetry::{Metrics, orders::Asked},
+    telemetry::{Kernel, Metrics, orders::Asked},
 };
 
 /// A pass over everything even when nothing seems to have changed, and a look at every map entry.
@@ -72,6 +72,8 @@ pub(super) struct Seed {
 pub(super) struct Ready {
     pub(super) metrics: Metrics,
     pub(super) events: Events,
+    /// Says how many events were lost.
+    pub(super) kernel: Arc<dyn Kernel>,
     /// When the programs were loaded with traces.
     pub(super) traces: Option<Traces>,
 }
@@ -131,6 +133,7 @@ impl Seed {
         let ready = Ready {
             metrics: metrics.clone(),
             events: datapath.events()?,
+            kernel: datapath.figures(),
             traces: if self.load.traces {
                 Some(datapath.traces()?)
             } else {

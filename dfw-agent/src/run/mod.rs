@@ -8,7 +8,7 @@ mod follow;
 mod modes;
 mod privileges;
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::SystemTime};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -34,6 +34,7 @@ use crate::{
     policy::{NodePolicy, RuleTexts},
     source::{docker::ConnectError, inventory::InventoryError},
     telemetry::{
+        history::{History, Limits},
         http, listen,
         log::Level,
         orders::{Asked, Order, Orders},
@@ -102,17 +103,20 @@ pub fn run(config: Config) -> Result<(), Failure> {
             return Ok(());
         };
         let ready = ready?;
+        let history = Arc::new(History::new(Limits::AGENT, SystemTime::now()));
         let shared = http::Shared {
             view: views.clone(),
             metrics: ready.metrics,
             in_force: policies,
+            history: Arc::clone(&history),
             stop: Arc::clone(&stop),
             orders: orders.clone(),
         };
         let forever = std::future::pending;
         tokio::spawn(http::serve(tcp, http::public(shared.clone()), forever()));
         tokio::spawn(http::serve(unix, http::commands(shared), forever()));
-        tokio::spawn(events::log(ready.events, views, rule_texts));
+        let reader = events::Reader::new(history, ready.kernel, views, rule_texts);
+        tokio::spawn(reader.read(ready.events));
         if let Some(traces) = ready.traces {
             tokio::spawn(events::trace(traces));
         }

@@ -1,16 +1,29 @@
-//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view, questions and orders on the Unix socket.
+//! HTTP: `/metrics`, `/healthz`, `/readyz` on TCP; the same, the view, flow events, questions and orders on the Unix socket.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
+    body::Body,
     extract::{DefaultBodyLimit, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::Listener,
 };
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -22,7 +35,9 @@ use tokio::{
 };
 
 use super::{
+    history::History,
     metrics::{self, Metrics},
+    observe::{self, Query},
     orders::{self, Orders},
 };
 use crate::{
@@ -32,12 +47,12 @@ use crate::{
 
 /// Most connections of one listener at a time; more wait in the kernel's queue. The agent's descriptors are for the maps.
 const CONNECTIONS_MAX: usize = 64;
-/// How long one connection, which is one request, may take.
+/// How long one connection, which is one request, may take, unless its answer is a [`Stream`].
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// How long requests under way may go on once the agent is to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Most bytes of what is asked or ordered: a few names.
-const BODY_MAX: usize = 4096;
+const BODY_MAX: usize = 16 * 1024;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -48,6 +63,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What the kernel holds, since the first pass that succeeded.
     pub in_force: watch::Receiver<Option<Arc<InForce>>>,
+    /// The last flow events.
+    pub history: Arc<History>,
     /// Notified by `POST /v1/stop`: the agent is to end as on SIGTERM.
     pub stop: Arc<Notify>,
     /// Where `POST /v1/reload` and `POST /v1/mode` go.
@@ -59,8 +76,8 @@ pub fn public(shared: Shared) -> Router {
     public_routes().with_state(shared)
 }
 
-/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, and `POST /v1/explain`,
-/// `/v1/reload`, `/v1/mode` and `/v1/stop`.
+/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, and `POST /v1/observe`,
+/// `/v1/explain`, `/v1/reload`, `/v1/mode` and `/v1/stop`.
 pub fn commands(shared: Shared) -> Router {
     // An answer lays out the maps anew, so one is made at a time.
     let turn = Arc::new(Semaphore::new(1));
@@ -73,10 +90,11 @@ pub fn commands(shared: Shared) -> Router {
     };
     public_routes()
         .route("/v1/view", get(view))
+        .route("/v1/observe", post(observe))
         .route("/v1/explain", post(answer))
-        .route("/v1/stop", post(stop))
         .route("/v1/reload", post(orders::reload))
         .route("/v1/mode", post(orders::switch))
+        .route("/v1/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(shared)
 }
@@ -102,15 +120,23 @@ pub async fn serve<L: Listener>(
             accepted = next => accepted,
             () = &mut shutdown => break,
         };
-        let service = TowerToHyperService::new(router.clone());
+        let (routes, stays) = (TowerToHyperService::new(router.clone()), Stream::default());
         connections.spawn(async move {
             let _permit = permit;
+            let service = service_fn(|mut request: Request<_>| {
+                request.extensions_mut().insert(stays.clone());
+                routes.call(request)
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
+            let mut connection = pin!(connection);
             // A client that hangs up or dawdles is its own problem.
-            let _ = timeout(CONNECTION_TIME, connection).await;
+            let in_time = timeout(CONNECTION_TIME, &mut connection).await;
+            if in_time.is_err() && stays.is_one() {
+                let _ = connection.await;
+            }
         });
         while connections.try_join_next().is_some() {}
     }
@@ -120,6 +146,20 @@ pub async fn serve<L: Listener>(
         while connections.join_next().await.is_some() {}
     })
     .await;
+}
+
+/// Whether the answer of a connection goes on for as long as the client reads.
+#[derive(Clone, Debug, Default)]
+struct Stream(Arc<AtomicBool>);
+
+impl Stream {
+    fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_one(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 fn public_routes() -> Router<Shared> {
@@ -174,6 +214,25 @@ async fn view(State(shared): State<Shared>) -> Response {
     }
 }
 
+async fn observe(
+    State(shared): State<Shared>,
+    Extension(connection): Extension<Stream>,
+    Json(query): Json<Query>,
+) -> Response {
+    let view = Arc::clone(&shared.view.borrow());
+    match observe::answer(&query, &shared.history, &view, SystemTime::now()) {
+        Ok(lines) => {
+            connection.begin();
+            (
+                [(CONTENT_TYPE, "application/x-ndjson")],
+                Body::from_stream(lines),
+            )
+                .into_response()
+        }
+        Err(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
+    }
+}
+
 async fn stop(State(shared): State<Shared>) -> StatusCode {
     tracing::info!("told to stop by a command; enforcement stays in place");
     shared.stop.notify_one();
@@ -181,198 +240,4 @@ async fn stop(State(shared): State<Shared>) -> StatusCode {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{net::SocketAddr, time::Instant};
-
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::{TcpListener, TcpStream},
-        sync::mpsc,
-        task::JoinHandle,
-    };
-
-    use super::*;
-    use crate::telemetry::{
-        kernel::{KernelFigures, tests::Fixed},
-        listen,
-    };
-
-    fn shared(view: View) -> Shared {
-        let kernel = Arc::new(Fixed::default());
-        kernel.set(Some(KernelFigures::default()));
-        let (_, view) = watch::channel(Arc::new(view));
-        let metrics = Metrics::new(view.clone(), kernel);
-        Shared {
-            view,
-            metrics,
-            in_force: watch::channel(None).1,
-            stop: Arc::default(),
-            orders: mpsc::channel(1).0,
-        }
-    }
-
-    struct Server {
-        address: SocketAddr,
-        stop: Arc<Notify>,
-        task: JoinHandle<()>,
-    }
-
-    async fn start(router: Router) -> Server {
-        let any_port = "127.0.0.1:0".parse().expect("address");
-        let listener: TcpListener = listen::bind_tcp(any_port).await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let stop = Arc::new(Notify::new());
-        let stopped = Arc::clone(&stop);
-        let task = tokio::spawn(serve(
-            listener,
-            router,
-            async move { stopped.notified().await },
-        ));
-        Server {
-            address,
-            stop,
-            task,
-        }
-    }
-
-    impl Server {
-        /// The whole answer to a request.
-        async fn ask(&self, request: &str) -> String {
-            let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-            self.send(&request).await
-        }
-
-        /// The whole answer to these bytes.
-        async fn send(&self, request: &str) -> String {
-            let mut stream = TcpStream::connect(self.address).await.expect("it listens");
-            stream
-                .write_all(request.as_bytes())
-                .await
-                .expect("it reads");
-            let mut answer = String::new();
-            stream
-                .read_to_string(&mut answer)
-                .await
-                .expect("it answers and closes");
-            answer
-        }
-    }
-
-    fn status(answer: &str) -> &str {
-        answer.split(' ').nth(1).unwrap_or(answer)
-    }
-
-    #[tokio::test]
-    async fn what_everybody_may_ask() {
-        let server = start(public(shared(View::default()))).await;
-        let metrics = server.ask("GET /metrics").await;
-        assert_eq!(status(&metrics), "200");
-        assert!(
-            metrics.contains("content-type: text/plain; version=0.0.4"),
-            "{metrics}"
-        );
-        assert!(metrics.contains("\ndfw_docker_connected 0\n"), "{metrics}");
-        assert_eq!(status(&server.ask("GET /healthz").await), "200");
-        for request in [
-            "GET /v1/view",
-            "POST /v1/explain",
-            "POST /v1/stop",
-            "POST /v1/reload",
-            "POST /v1/mode",
-            "GET /",
-            "GET /../metrics",
-        ] {
-            assert_eq!(status(&server.ask(request).await), "404", "{request}");
-        }
-        assert_eq!(status(&server.ask("POST /metrics").await), "405");
-        assert_eq!(status(&server.ask("nonsense").await), "400");
-    }
-
-    #[tokio::test]
-    async fn ready_means_synced_and_attached() {
-        for (synced, attached, expected) in [
-            (false, false, "503"),
-            (true, false, "503"),
-            (false, true, "503"),
-            (true, true, "200"),
-        ] {
-            let view = View {
-                synced,
-                attached,
-                ..View::default()
-            };
-            let server = start(public(shared(view))).await;
-            assert_eq!(status(&server.ask("GET /readyz").await), expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn commands_see_the_view_and_stop_the_agent() {
-        let shared = shared(View {
-            version: "1.2.3".to_owned(),
-            ..View::default()
-        });
-        let told = Arc::clone(&shared.stop);
-        let server = start(commands(shared)).await;
-        let answer = server.ask("GET /v1/view").await;
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-        let view: View = serde_json::from_str(body).expect("a view");
-        assert_eq!(view.version, "1.2.3");
-        assert_eq!(status(&server.ask("GET /v1/stop").await), "405");
-        assert_eq!(status(&server.ask("POST /v1/stop").await), "202");
-        timeout(Duration::from_secs(1), told.notified())
-            .await
-            .expect("told");
-    }
-
-    #[tokio::test]
-    async fn questions_are_answered_once_something_is_in_force() {
-        let question = |body: &str| {
-            let length = body.len();
-            format!(
-                "POST /v1/explain HTTP/1.1\r\nhost: dfw\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-            )
-        };
-        let asked = question(r#"{"from":"web","to":"db","ports":"tcp/80"}"#);
-        let server = start(commands(shared(View::default()))).await;
-        assert_eq!(status(&server.send(&asked).await), "503");
-
-        let ready = Shared {
-            in_force: watch::channel(Some(Arc::default())).1,
-            ..shared(View::default())
-        };
-        let server = start(commands(ready)).await;
-        let answer = server.send(&asked).await;
-        assert_eq!(status(&answer), "422", "{answer}");
-        assert!(answer.contains("nobody here is called `web`"), "{answer}");
-        let long = format!(
-            r#"{{"from":"{}","to":"b","ports":"tcp/80"}}"#,
-            "a".repeat(BODY_MAX)
-        );
-        assert_eq!(status(&server.send(&question(&long)).await), "413");
-        assert_eq!(status(&server.send(&question("[")).await), "400");
-        assert_eq!(status(&server.ask("GET /v1/explain").await), "405");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_dawdles_does_not_hold_up_the_end() {
-        let server = start(public(shared(View::default()))).await;
-        let mut idle = TcpStream::connect(server.address)
-            .await
-            .expect("it listens");
-        idle.write_all(b"GET /metr").await.expect("it reads");
-        assert_eq!(
-            status(&server.ask("GET /healthz").await),
-            "200",
-            "others are served meanwhile"
-        );
-        let begin = Instant::now();
-        server.stop.notify_one();
-        server.task.await.expect("it ends");
-        assert!(begin.elapsed() < 2 * DRAIN_TIME);
-        assert!(
-            TcpStream::connect(server.address).await.is_err(),
-            "nobody listens any more"
-        );
-    }
-}
+mod tests;

@@ -76,9 +76,13 @@ fn explain_tells_what_is_denied_and_what_is_missing() {
     hint: did you mean `web`?
     ");
 
-    let long = "a".repeat(5000);
+    let long = "a".repeat(20_000);
     let output = served.run(&["explain", &long, "db", "tcp/5432"]);
     assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
+    insta::assert_snapshot!(stderr(&output), @r"
+    dfw: error: that is longer than any name
+    hint: name those whom `dfw ls` lists
+    ");
 }
 
 /// Without an agent, of what is only planned.
@@ -174,7 +178,7 @@ fn explain_waits_for_what_is_in_force() {
     assert_eq!((code(&output), stdout(&output).as_str()), (69, ""));
     let socket = served.socket.to_str().expect("UTF-8");
     insta::assert_snapshot!(stderr(&output).replace(socket, "SOCKET"), @r"
-    dfw: error: the agent on SOCKET has put nothing in force yet
+    dfw: error: the agent on SOCKET cannot answer now: nothing is in force yet
     hint: ask again in a moment; `dfw status` tells what it waits for
     ");
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod live;
 
 use std::{
     error::Error,
@@ -12,13 +13,16 @@ use std::{
     process::{Command, Output, Stdio},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use dfw_agent::{
     model::{EndpointView, Finding, Level, Refused, View},
     policy::InForce,
     telemetry::{
-        Kernel, KernelFigures, Metrics, http, listen,
+        Kernel, KernelFigures, Metrics,
+        history::{History, Limits},
+        http, listen,
         orders::{Asked, Order},
     },
 };
@@ -111,9 +115,11 @@ fn a_wrong_command_line_is_2() {
 
 #[test]
 fn no_agent_is_69_with_the_remedy() {
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 8] = [
         &["status"],
         &["ls"],
+        &["observe"],
+        &["top"],
         &["explain", "web", "db", "tcp/5432"],
         &["reload"],
         &["mode"],
@@ -215,6 +221,8 @@ fn the_manual_and_the_completions_know_every_command() {
         "run",
         "status",
         "ls",
+        "observe",
+        "top",
         "check",
         "explain",
         "reload",
@@ -377,12 +385,17 @@ impl Kernel for Idle {
     fn read(&self) -> Result<KernelFigures, Box<dyn Error + Send + Sync>> {
         Ok(KernelFigures::default())
     }
+
+    fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        Ok(0)
+    }
 }
 
 /// The command socket with a fixed view; ends when told to stop, as the agent does.
 struct Served {
     _directory: tempfile::TempDir,
     socket: PathBuf,
+    history: Arc<History>,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
@@ -396,6 +409,8 @@ impl Served {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("dfw.sock");
         let stop = Arc::new(Notify::new());
+        let history = Arc::new(History::new(Limits::AGENT, SystemTime::UNIX_EPOCH));
+        let shown = Arc::clone(&history);
         let (ready, is_ready) = mpsc::channel();
         let (path, told) = (socket.clone(), Arc::clone(&stop));
         let (orders, arriving) = tokio::sync::mpsc::channel(1);
@@ -412,6 +427,7 @@ impl Served {
                     view,
                     metrics,
                     in_force: watch::channel(in_force.map(Arc::new)).1,
+                    history: shown,
                     stop: Arc::clone(&told),
                     orders,
                 };
@@ -424,6 +440,7 @@ impl Served {
         Self {
             _directory: directory,
             socket,
+            history,
             stop,
             thread: Some(thread),
         }
@@ -559,7 +576,7 @@ fn a_selector_or_mode_that_is_misspelt_is_told() {
     insta::assert_snapshot!(said(&["mode", "shop/db", "off"]), @"error: invalid value 'shop/db' for '[SELECTOR]': unknown peer `shop/db`: did you mean `service:shop/db`?");
     insta::assert_snapshot!(said(&["mode", "service:db", "off"]), @"error: invalid value 'service:db' for '[SELECTOR]': `service:db` names no project, and there is none here to take: write service:PROJECT/db");
     insta::assert_snapshot!(said(&["mode", "any", "enforced"]), @"error: invalid value 'enforced' for '[MODE]': did you mean `enforce`?");
-    insta::assert_snapshot!(said(&["mode", "any", "off", "--for", "10 minutes"]), @"error: invalid value '10 minutes' for '--for <TIME>': write a number and its unit, from 1s to 365d: 90s, 10m, 2h, 1d");
+    insta::assert_snapshot!(said(&["mode", "any", "off", "--for", "10 minutes"]), @"error: invalid value '10 minutes' for '--for <TIME>': write a number and a unit: 30s, 5m, 2h, 1d");
 }
 
 #[test]

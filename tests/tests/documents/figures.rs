@@ -36,6 +36,10 @@ impl Kernel for OnePacket {
             ..KernelFigures::default()
         })
     }
+
+    fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        Ok(0)
+    }
 }
 
 /// Labels by metric, from what a scrape would give.

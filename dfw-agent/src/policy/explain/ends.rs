@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{InForce, Unanswerable};
+use super::InForce;
 use crate::{
-    model::{Container, Endpoint, Unprotected},
+    model::{Container, Endpoint, Unanswerable, Unprotected},
     policy::problem::{nearest, shown},
 };
 

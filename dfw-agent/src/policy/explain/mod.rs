@@ -35,7 +35,7 @@ use super::{
     problem::shown,
     rule::{Item, PortRange, Ports},
 };
-use crate::model::{Container, Endpoint, Inventory};
+use crate::model::{Container, Endpoint, Inventory, Unanswerable};
 
 /// What is in force: what it was compiled from, and the entries.
 #[derive(Clone, Debug, Default)]
@@ -140,22 +140,6 @@ pub struct Hint {
     pub on: String,
     /// A label as a line to paste, or what to do.
     pub text: String,
-}
-
-/// A question that has no answer: what is wrong with it, and the remedy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Unanswerable {
-    /// One sentence.
-    pub message: String,
-    /// One sentence.
-    pub hint: String,
-}
-
-impl Unanswerable {
-    fn new(message: String, hint: String) -> Self {
-        Self { message, hint }
-    }
 }
 
 impl InForce {

@@ -8,9 +8,9 @@ use std::{
 
 use dfw_common::{addr::Addr, key::proto, value::kind};
 
-use super::{InForce, Names, Unanswerable, ends::End, trial::Kernel};
+use super::{InForce, Names, ends::End, trial::Kernel};
 use crate::{
-    model::{Container, Endpoint, HostAddress},
+    model::{Container, Endpoint, HostAddress, Unanswerable},
     policy::{problem::shown, rule::Item},
 };
 

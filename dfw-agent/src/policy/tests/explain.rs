@@ -11,11 +11,8 @@ use super::{
     random::inventory,
 };
 use crate::{
-    model::{Container, Inventory, Unprotected},
-    policy::{
-        Explanation, InForce, Mode, Options, Override, Question, Select, Side, Unanswerable,
-        explain,
-    },
+    model::{Container, Inventory, Unanswerable, Unprotected},
+    policy::{Explanation, InForce, Mode, Options, Override, Question, Select, Side, explain},
 };
 
 fn in_force(inventory: Inventory, unlabelled: Mode) -> InForce {
