@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,6 +24,21 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Read instead of /etc/docker/daemon.json.
 const CONFIG: &str = "daemon.json";
+/// A runtime (`docker run --runtime`) that gives CAP_BPF and CAP_PERFMON to who was given [`STANDS_FOR_BPF`], and lets bpf(2)
+/// through the engine's filter. That is what Docker 23 does by itself; Docker 20.10 does not know these capabilities, runc does.
+pub const BPF_RUNTIME: &str = "with-bpf";
+/// No rule of the engine's filter depends on it.
+pub const STANDS_FOR_BPF: &str = "BLOCK_SUSPEND";
+const RUNC_WITH_BPF: &str = r#"#!/bin/sh
+before=
+for word; do
+    if [ "$before" = --bundle ]; then
+        sed -i 's/"CAP_BLOCK_SUSPEND"/"CAP_BPF","CAP_PERFMON"/g; s/"accept4"/"accept4","bpf"/' "$word/config.json"
+    fi
+    before=$word
+done
+exec runc "$@"
+"#;
 
 /// The toggles that change a packet's way.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +93,8 @@ impl Engine {
         let directory = scratch.path();
         let containerd = start_containerd(&host, &scratch);
         scratch.file(CONFIG, &config(options, directory).to_string());
+        let runtime = scratch.file(BPF_RUNTIME, RUNC_WITH_BPF);
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).expect("it is ours");
         let engine = Self {
             dockerd: Mutex::new(start_dockerd(&host, &scratch)),
             containerd,
@@ -183,6 +201,20 @@ impl Engine {
         self.docker(&[
             "network", "create", "--ipv6", "--subnet", &v4, "--subnet", &v6, name,
         ]);
+    }
+
+    /// The first number of its version.
+    ///
+    /// # Panics
+    /// When it does not say one.
+    #[track_caller]
+    pub fn major_version(&self) -> u32 {
+        let version = self.docker(&["version", "--format", "{{.Server.Version}}"]);
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        major.unwrap_or_else(|| panic!("no version: {version}"))
     }
 
     /// The process id of dockerd.
@@ -367,6 +399,7 @@ fn config(options: EngineOptions, directory: &Path) -> Value {
         "userland-proxy": options.userland_proxy,
         "shutdown-timeout": 5,
         "live-restore": options.live_restore,
+        "runtimes": { BPF_RUNTIME: { "path": directory.join(BPF_RUNTIME) } },
     });
     if options.ipv6 {
         config["ipv6"] = true.into();

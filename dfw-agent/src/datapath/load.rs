@@ -69,7 +69,7 @@ pub enum LoadError {
     },
     /// Something before the kernel refuses bpf(2).
     #[error(
-        "bpf(2) is refused though dfw has the capabilities: {source}: a system call filter stands before the kernel, as that of Docker before 23 does (docker: --security-opt seccomp=unconfined; dfw installs a narrower filter of its own)"
+        "bpf(2) is refused though dfw has the capabilities: {source}: a system call filter stands before the kernel that does not know CAP_BPF; use a newer container runtime, or none of its filters (docker: --security-opt seccomp=unconfined): dfw installs one of its own"
     )]
     Filtered {
         /// What it answers.

@@ -1,20 +1,32 @@
 //! The agent as a container.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     time::Duration,
 };
 
-use dfw_tests::{Container, Engine, EngineOptions, http, process, scratch::Scratch, wait};
+use dfw_tests::{
+    Container, Engine, EngineOptions,
+    engine::{BPF_RUNTIME, STANDS_FOR_BPF},
+    http, process,
+    scratch::Scratch,
+    wait,
+};
 use yaml_rust2::Yaml;
 
 use crate::{stripped, words, xtask, yaml};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10339);
-/// What the agent says where the engine's filter keeps bpf(2) from it.
-const FILTERED: &str = "a system call filter";
+/// The first Docker that knows CAP_BPF and CAP_PERFMON.
+const KNOWS_BPF: u32 = 23;
+/// A filter that keeps bpf(2) from the agent, whatever it may do.
+const NO_BPF: &str = r#"{
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{ "names": ["bpf"], "action": "SCMP_ACT_ERRNO" }]
+}"#;
 
 /// An engine with the image, and what its host gives the agent.
 struct Host {
@@ -35,15 +47,29 @@ impl Host {
     }
 
     /// Starts the service `dfw` of compose.yaml by `docker run`.
-    fn run(&self, service: &Yaml) -> Container<'_> {
+    fn run(&self, service: &Yaml, more: &[&str]) -> Container<'_> {
         let flags = self.flags(service);
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let flags: Vec<&str> = flags
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
         let image = service["image"].as_str().expect("an image");
         self.engine.container_of(image, "dfw", &flags, &["run"])
     }
 
+    /// The flags of `docker run` that are the service; on an engine that does not know two of the capabilities, with the runtime
+    /// that does.
     fn flags(&self, service: &Yaml) -> Vec<String> {
-        flags(service, |source| self.place(source))
+        let mut flags = flags(service, |source| self.place(source));
+        if self.engine.major_version() < KNOWS_BPF {
+            let before = flags.len();
+            flags.retain(|flag| !["--cap-add=BPF", "--cap-add=PERFMON"].contains(&flag.as_str()));
+            assert_eq!(flags.len(), before - 2, "both stand for one another");
+            flags.push(format!("--runtime={BPF_RUNTIME}"));
+            flags.push(format!("--cap-add={STANDS_FOR_BPF}"));
+        }
+        flags
     }
 
     /// What lies on this test's host in place of a path of the machine.
@@ -139,8 +165,9 @@ fn the_image_enforces_with_what_the_compose_file_grants() {
         }
     };
     assert_enforced("without an agent", false);
-    let agent = host.run(service);
+    let agent = host.run(service, &[]);
     host.expect_ready();
+    assert_granted(&agent);
     assert_enforced("with the agent", true);
 
     let health = words(&service["healthcheck"]["test"]);
@@ -168,44 +195,48 @@ fn the_image_enforces_with_what_the_compose_file_grants() {
     assert_enforced("uninstalled", false);
 }
 
-/// The line of the compose file about seccomp is there for the engines that need it.
-#[test]
-fn an_engine_before_23_keeps_bpf_from_the_agent_without_the_option() {
-    let host = Host::start();
-    let file = yaml("compose.yaml");
-    let Yaml::Hash(mut service) = file["services"]["dfw"].clone() else {
-        panic!("a service")
-    };
-    let options = Yaml::from_str("security_opt");
-    let mut list = words(&service[&options]);
-    list.retain(|option| !option.starts_with("seccomp"));
-    let list = list
-        .into_iter()
-        .map(|option| Yaml::String(option.to_owned()));
-    let list = Yaml::Array(list.collect());
-    service.insert(options, list);
-    let agent = host.run(&Yaml::Hash(service));
-    let version = host
-        .engine
-        .docker(&["version", "--format", "{{.Server.Version}}"]);
-    let major = version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse().ok());
-    let is_kept: bool = major.is_some_and(|major: u32| major < 23);
-    let ended = || (agent.inspect("{{.State.Running}}") == "false").then_some(());
-    let outcome = wait::until(PATIENCE, || {
-        ended()
-            .map(|()| true)
-            .or_else(|| host.is_ready().then_some(false))
-    });
-    assert_eq!(outcome, Some(is_kept), "Docker {version}\n{}", host.log());
-    if is_kept {
-        assert_eq!(agent.inspect("{{.State.ExitCode}}"), "77", "{}", host.log());
-        assert!(host.log().contains(FILTERED), "{}", host.log());
-    } else {
-        agent.exec(&["dfw", "uninstall"]);
+/// What the process itself has, whatever the engine was asked for: the three capabilities, a filter, no new privileges.
+fn assert_granted(agent: &Container<'_>) {
+    let pid = agent.inspect("{{.State.Pid}}");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent runs");
+    let bounding = format!("{:016x}", 1_u64 << 12 | 1 << 38 | 1 << 39);
+    for line in [
+        format!("CapBnd:\t{bounding}"),
+        "NoNewPrivs:\t1".to_owned(),
+        // The engine's, and the agent's own.
+        "Seccomp_filters:\t2".to_owned(),
+    ] {
+        assert!(status.contains(&line), "{line}\n{status}");
     }
+}
+
+#[test]
+fn an_agent_that_a_filter_keeps_from_bpf_says_so() {
+    let host = Host::start();
+    let filter = host.scratch.file("filter.json", NO_BPF);
+    let option = format!("--security-opt=seccomp={}", filter.display());
+    let agent = host.run(&yaml("compose.yaml")["services"]["dfw"], &[&option]);
+    let ended = wait::until(PATIENCE, || {
+        (agent.inspect("{{.State.Running}}") == "false").then_some(())
+    });
+    assert!(ended.is_some(), "it goes on\n{}", host.log());
+    assert_eq!(agent.inspect("{{.State.ExitCode}}"), "77", "{}", host.log());
+    assert!(
+        host.log().contains("a system call filter"),
+        "{}",
+        host.log()
+    );
+}
+
+/// Why docs/deploy.md sends those with an older Docker to the unit.
+#[test]
+fn an_engine_knows_the_capabilities_from_23_on() {
+    let engine = Engine::start(EngineOptions::default());
+    let mut run = engine.command(&["run", "--rm", "--cap-add=BPF", "--cap-add=PERFMON"]);
+    let output = process::output(run.args(["dfwt", "true"]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_unknown = said.contains("unknown capability");
+    assert_eq!(is_unknown, engine.major_version() < KNOWS_BPF, "{said}");
 }
 
 #[test]

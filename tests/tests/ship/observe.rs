@@ -110,12 +110,19 @@ fn each_query_of_the_dashboard_finds_data() {
         .enter(|| Listener::start(&[80], &[]))
         .expect("the port is free");
     let mut inventory = Inventory::new();
-    inventory.set("client", &client, "lab", &[]);
+    let of = |service| {
+        [
+            ("com.docker.compose.project", "lab"),
+            ("com.docker.compose.service", service),
+        ]
+    };
+    inventory.set("client", &client, "lab", &of("client"));
+    let rule = ("dfw.ingress", "tcp/80 from service:client");
     inventory.set(
         "server",
         &server,
         "lab",
-        &[("dfw.ingress", "tcp/80 from container:client")],
+        &[&of("server")[..], &[rule]].concat(),
     );
     inventory.write();
     let _agent = Agent::start(&host, &["--inventory", &inventory.argument()]);
