@@ -4,7 +4,6 @@
 use std::{
     fs,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     Namespace, NetNs, image,
     process::{self, Daemon, Signal},
+    runtime,
     scratch::Scratch,
     wait,
 };
@@ -24,21 +24,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Read instead of /etc/docker/daemon.json.
 const CONFIG: &str = "daemon.json";
-/// A runtime (`docker run --runtime`) that gives CAP_BPF and CAP_PERFMON to who was given [`STANDS_FOR_BPF`], and lets bpf(2)
-/// through the engine's filter. That is what Docker 23 does by itself; Docker 20.10 does not know these capabilities, runc does.
-pub const BPF_RUNTIME: &str = "with-bpf";
-/// No rule of the engine's filter depends on it.
-pub const STANDS_FOR_BPF: &str = "BLOCK_SUSPEND";
-const RUNC_WITH_BPF: &str = r#"#!/bin/sh
-before=
-for word; do
-    if [ "$before" = --bundle ]; then
-        sed -i 's/"CAP_BLOCK_SUSPEND"/"CAP_BPF","CAP_PERFMON"/g; s/"accept4"/"accept4","bpf"/' "$word/config.json"
-    fi
-    before=$word
-done
-exec runc "$@"
-"#;
 
 /// The toggles that change a packet's way.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +78,7 @@ impl Engine {
         let directory = scratch.path();
         let containerd = start_containerd(&host, &scratch);
         scratch.file(CONFIG, &config(options, directory).to_string());
-        let runtime = scratch.file(BPF_RUNTIME, RUNC_WITH_BPF);
-        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        runtime::install(&scratch);
         let engine = Self {
             dockerd: Mutex::new(start_dockerd(&host, &scratch)),
             containerd,
@@ -399,7 +383,7 @@ fn config(options: EngineOptions, directory: &Path) -> Value {
         "userland-proxy": options.userland_proxy,
         "shutdown-timeout": 5,
         "live-restore": options.live_restore,
-        "runtimes": { BPF_RUNTIME: { "path": directory.join(BPF_RUNTIME) } },
+        "runtimes": { runtime::NAME: { "path": directory.join(runtime::NAME) } },
     });
     if options.ipv6 {
         config["ipv6"] = true.into();

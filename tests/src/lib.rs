@@ -18,6 +18,7 @@ pub mod process;
 pub mod prometheus;
 pub mod proxy;
 pub mod receipts;
+pub mod runtime;
 pub mod scratch;
 pub mod table;
 pub mod tap;

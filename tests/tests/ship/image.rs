@@ -7,13 +7,7 @@ use std::{
     time::Duration,
 };
 
-use dfw_tests::{
-    Container, Engine, EngineOptions,
-    engine::{BPF_RUNTIME, STANDS_FOR_BPF},
-    http, process,
-    scratch::Scratch,
-    wait,
-};
+use dfw_tests::{Container, Engine, EngineOptions, http, process, runtime, scratch::Scratch, wait};
 use yaml_rust2::Yaml;
 
 use crate::{stripped, words, xtask, yaml};
@@ -65,9 +59,9 @@ impl Host {
         if self.engine.major_version() < KNOWS_BPF {
             let before = flags.len();
             flags.retain(|flag| !["--cap-add=BPF", "--cap-add=PERFMON"].contains(&flag.as_str()));
-            assert_eq!(flags.len(), before - 2, "both stand for one another");
-            flags.push(format!("--runtime={BPF_RUNTIME}"));
-            flags.push(format!("--cap-add={STANDS_FOR_BPF}"));
+            assert_eq!(flags.len(), before - 2, "the file grants both");
+            flags.push(format!("--runtime={}", runtime::NAME));
+            flags.push(format!("--cap-add={}", runtime::STANDS_FOR_BPF));
         }
         flags
     }
@@ -235,8 +229,8 @@ fn an_engine_knows_the_capabilities_from_23_on() {
     let mut run = engine.command(&["run", "--rm", "--cap-add=BPF", "--cap-add=PERFMON"]);
     let output = process::output(run.args(["dfwt", "true"]));
     let said = String::from_utf8_lossy(&output.stderr);
-    let is_unknown = said.contains("unknown capability");
-    assert_eq!(is_unknown, engine.major_version() < KNOWS_BPF, "{said}");
+    let is_old = engine.major_version() < KNOWS_BPF;
+    assert_eq!(said.contains("unknown capability"), is_old, "{said}");
 }
 
 #[test]
