@@ -242,13 +242,14 @@ fn a_program_placed_first_is_overtaken() {
     assert_eq!(canaries.leaked(), 0, "before anything happens");
     let mut foreign = Foreign::load();
     let hooks = site.hooks();
+    let mut all_leaked = 0;
     for _ in 0..scale(2, 20) {
         let before = repairs(&agent);
         foreign.go_first(&host, &hooks);
         let took = repaired("dfw's programs are first", || first_is_ours(&host, &hooks));
         let leaked = canaries.leaked();
         println!("foreign programs first in 2 hooks: repaired in {took:.0?}, {leaked} leaked");
-        assert!(leaked > 0, "the foreign programs let everything pass");
+        all_leaked += leaked;
         assert!(repairs(&agent) >= before + 2.0, "each hook is counted");
         foreign.leave(2);
     }
@@ -277,10 +278,11 @@ fn a_program_placed_first_is_overtaken() {
         first_is_ours(&host, &hooks)
     });
     let fought = repairs(&agent) - before;
-    println!(
-        "a fight: {times} times first in 2 hooks, {fought} repairs, {} leaked",
-        canaries.leaked()
-    );
+    let leaked = canaries.leaked();
+    println!("a fight: {times} times first in 2 hooks, {fought} repairs, {leaked} leaked");
+    // On a busy machine a single time may be over before anybody has sent.
+    all_leaked += leaked;
+    assert!(all_leaked > 0, "the foreign programs let everything pass");
     assert!(fought >= 4.0, "{fought} repairs of {times}");
     assert!(
         agent.status()["error"].is_null(),
