@@ -10,7 +10,11 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::telemetry::log::{Format, Level};
+use crate::{
+    model::position,
+    policy::Mode,
+    telemetry::log::{Format, Level},
+};
 
 /// Where the configuration file is looked for when `--config` does not say.
 pub const DEFAULT_FILE: &str = "/etc/dfw/dfw.toml";
@@ -50,6 +54,10 @@ pub struct Settings {
         value_name = "MODE"
     )]
     pub unlabelled: Option<Unlabelled>,
+
+    /// Rules by selector, a ceiling and defaults for the whole node; `dfw reload` reads it anew
+    #[arg(long, env = "DFW_POLICY", hide_env_values = true, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
 
     /// Prefix of the labels that are rules [default: dfw.]
     #[arg(
@@ -97,16 +105,25 @@ pub struct Settings {
 }
 
 /// Mode of the containers that carry no rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Unlabelled {
     /// Nothing is dropped, every would-be denial is counted
-    #[default]
     Audit,
     /// Nothing is allowed to or from them: zero trust for the whole node
     Enforce,
     /// Not judged
     Off,
+}
+
+impl From<Unlabelled> for Mode {
+    fn from(unlabelled: Unlabelled) -> Self {
+        match unlabelled {
+            Unlabelled::Audit => Self::Audit,
+            Unlabelled::Enforce => Self::Enforce,
+            Unlabelled::Off => Self::Off,
+        }
+    }
 }
 
 impl Unlabelled {
@@ -140,8 +157,10 @@ pub enum Origin {
 pub struct Config {
     /// Where endpoints come from.
     pub origin: Origin,
-    /// Mode of the containers that carry no rules.
-    pub unlabelled: Unlabelled,
+    /// Mode of the containers that carry no rules; none leaves it to the policy file.
+    pub unlabelled: Option<Unlabelled>,
+    /// The node's policy file.
+    pub policy: Option<PathBuf>,
     /// Prefix of the labels that are rules, with its final dot.
     pub label_prefix: String,
     /// Loopback address of metrics and health.
@@ -175,7 +194,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// Column in bytes, from 1.
+        /// Column in characters, from 1.
         column: usize,
         /// What is wrong there.
         message: String,
@@ -227,11 +246,11 @@ impl Settings {
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error: toml::de::Error| {
-            let before = &text[..error.span().map_or(0, |span| span.start)];
+            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
             ConfigError::Parse {
                 path: path.to_owned(),
-                line: before.matches('\n').count() + 1,
-                column: before.len() - before.rfind('\n').map_or(0, |newline| newline + 1) + 1,
+                line,
+                column,
                 message: error.message().to_owned(),
             }
         })
@@ -243,6 +262,7 @@ impl Settings {
             docker_host: self.docker_host.or(below.docker_host),
             inventory: self.inventory.or(below.inventory),
             unlabelled: self.unlabelled.or(below.unlabelled),
+            policy: self.policy.or(below.policy),
             label_prefix: self.label_prefix.or(below.label_prefix),
             listen: self.listen.or(below.listen),
             socket: self.socket.or(below.socket),
@@ -271,7 +291,8 @@ impl Settings {
         }
         Ok(Config {
             origin,
-            unlabelled: self.unlabelled.unwrap_or_default(),
+            unlabelled: self.unlabelled,
+            policy: self.policy,
             label_prefix: label_prefix(self.label_prefix)?,
             listen,
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),

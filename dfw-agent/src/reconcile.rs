@@ -8,13 +8,14 @@ mod view;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use self::ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted, with_programs};
 use crate::{
     model::{Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
-    policy::{Compiled, Compiler, Mode, Options, RuleText},
+    policy::{self, Compiled, Compiler, InForce, Mode, Options, RuleTexts, Select},
 };
 
 /// How long a port may be without an identity before `--unlabelled` decides (docs/semantics.md section 9).
@@ -129,7 +130,9 @@ pub struct Pass {
     /// For metrics and commands; the source's own part is not filled in.
     pub view: View,
     /// Text of each rule in force.
-    pub rules: BTreeMap<(u32, u16), RuleText>,
+    pub rules: RuleTexts,
+    /// What the kernel holds from now on; none when it kept what it had.
+    pub in_force: Option<InForce>,
     /// Ports that have their endpoint.
     pub bound: Vec<u32>,
     /// Ports of managed bridges that have none.
@@ -143,6 +146,8 @@ pub struct Reconciler<D> {
     datapath: D,
     compiler: Compiler,
     options: Options,
+    /// As the last pass bound it.
+    inventory: Arc<Inventory>,
     /// When the link of each port was first seen, while it has no policy.
     born: BTreeMap<u32, Instant>,
     /// Bridges that the last pass knew as managed.
@@ -163,6 +168,7 @@ impl<D: Datapath> Reconciler<D> {
             datapath,
             compiler,
             options,
+            inventory: Arc::default(),
             born: BTreeMap::new(),
             bridges: BTreeSet::new(),
             is_settled: false,
@@ -175,6 +181,19 @@ impl<D: Datapath> Reconciler<D> {
     /// The datapath, for what is not reconciling.
     pub fn datapath(&mut self) -> &mut D {
         &mut self.datapath
+    }
+
+    /// What the next pass compiles with.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    /// Names of the containers that a selector selected at the last pass.
+    ///
+    /// # Errors
+    /// None; says what to write instead.
+    pub fn selected(&self, select: &Select) -> Result<BTreeSet<String>, String> {
+        policy::selected(select, &self.inventory, &self.options)
     }
 
     /// Puts right what others changed, since the first pass succeeded. Whether there is news for the next pass to tell.
@@ -244,7 +263,7 @@ impl<D: Datapath> Reconciler<D> {
         } else {
             Cow::Borrowed(&inventory)
         };
-        let compiled = self.compiler.compile(&known, &self.options);
+        let mut compiled = self.compiler.compile(&known, &self.options);
         findings.extend(compiled.findings.iter().cloned());
         let before = self.datapath.endpoints();
         let leaving: Vec<u32> = before
@@ -328,16 +347,24 @@ impl<D: Datapath> Reconciler<D> {
         view.unlabelled = self.options.unlabelled.to_string();
         view.attached = is_complete && error.is_none();
         view.epoch = self.epoch;
+        let is_applied = error.is_none();
         view.error = error;
+        let unclaimed = inventory.unclaimed.iter();
+        let unclaimed = unclaimed.map(|(ifindex, _)| *ifindex).collect();
+        compiled
+            .endpoints
+            .retain(|ifindex, _| !applied.unplaced.contains(ifindex));
+        self.inventory = Arc::new(inventory);
         Pass {
             view,
-            rules: compiled.rules,
+            rules: Arc::clone(&compiled.rules),
+            in_force: is_applied.then(|| InForce {
+                inventory: Arc::clone(&self.inventory),
+                compiled,
+                options: self.options.clone(),
+            }),
             bound,
-            unclaimed: inventory
-                .unclaimed
-                .iter()
-                .map(|(ifindex, _)| *ifindex)
-                .collect(),
+            unclaimed,
             due,
         }
     }
@@ -359,7 +386,7 @@ impl<D: Datapath> Reconciler<D> {
         let mut due = None;
         let mut nameless = Vec::new();
         for (ifindex, bridge) in &inventory.unclaimed {
-            if is_awaited(inventory, *bridge, &self.options.prefix) {
+            if is_awaited(inventory, *bridge, &self.options) {
                 continue;
             }
             // What was there before the first pass is older than that.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     Namespace, NetNs, image,
     process::{self, Daemon, Signal},
+    runtime,
     scratch::Scratch,
     wait,
 };
@@ -77,6 +78,7 @@ impl Engine {
         let directory = scratch.path();
         let containerd = start_containerd(&host, &scratch);
         scratch.file(CONFIG, &config(options, directory).to_string());
+        runtime::install(&scratch);
         let engine = Self {
             dockerd: Mutex::new(start_dockerd(&host, &scratch)),
             containerd,
@@ -183,6 +185,20 @@ impl Engine {
         self.docker(&[
             "network", "create", "--ipv6", "--subnet", &v4, "--subnet", &v6, name,
         ]);
+    }
+
+    /// The first number of its version.
+    ///
+    /// # Panics
+    /// When it does not say one.
+    #[track_caller]
+    pub fn major_version(&self) -> u32 {
+        let version = self.docker(&["version", "--format", "{{.Server.Version}}"]);
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        major.unwrap_or_else(|| panic!("no version: {version}"))
     }
 
     /// The process id of dockerd.
@@ -367,6 +383,7 @@ fn config(options: EngineOptions, directory: &Path) -> Value {
         "userland-proxy": options.userland_proxy,
         "shutdown-timeout": 5,
         "live-restore": options.live_restore,
+        "runtimes": { runtime::NAME: { "path": directory.join(runtime::NAME) } },
     });
     if options.ipv6 {
         config["ipv6"] = true.into();

@@ -43,6 +43,35 @@ pub fn run(command: &mut Command) -> String {
     printed.into_owned()
 }
 
+/// Clock ticks, hundredths of a second, that a process has spent, both in user space and in the kernel.
+///
+/// # Panics
+/// When it does not run.
+#[track_caller]
+pub fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields = stat.rsplit_once(')').expect("a name in brackets").1;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    [fields[11], fields[12]]
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .iter()
+        .sum()
+}
+
+/// KiB of memory that a process has in use.
+///
+/// # Panics
+/// When it does not run.
+#[track_caller]
+pub fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let figure = line.and_then(|line| line.split_whitespace().next());
+    figure
+        .and_then(|figure| figure.parse().ok())
+        .expect("VmRSS")
+}
+
 /// A process in the background. Dropped, it is asked to end (SIGTERM), then made to.
 #[derive(Debug)]
 pub struct Daemon {

@@ -58,6 +58,16 @@ impl Table {
         Self(cells)
     }
 
+    /// Whether a try gets through, by its letter.
+    ///
+    /// # Panics
+    /// When the two are not in the table.
+    pub fn passes(&self, source: &str, destination: &str, is_v4: bool, letter: char) -> bool {
+        let key = (source.to_owned(), destination.to_owned());
+        let [v4, v6] = self.0.get(&key).expect("the two are in the table");
+        if is_v4 { v4 } else { v6 }.contains(letter)
+    }
+
     /// A table in which everything gets through.
     pub fn open(members: &[Member]) -> Self {
         let all: String = TRIES.iter().map(|(letter, ..)| letter).collect();

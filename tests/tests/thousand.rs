@@ -154,15 +154,6 @@ fn count_pins(directory: &Path, count: &mut BTreeMap<String, usize>) {
     }
 }
 
-fn resident_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let figure = line.and_then(|line| line.split_whitespace().next());
-    figure
-        .and_then(|figure| figure.parse().ok())
-        .expect("VmRSS")
-}
-
 /// Whose programs come first in both hooks of every interface.
 fn assert_hooked(node: &Node, endpoints: usize) {
     node.host.enter(|| {
@@ -210,17 +201,6 @@ fn assert_listed(agent: &Agent<'_>, endpoints: usize) {
     }
 }
 
-/// Clock ticks that a process has spent, both in user space and in the kernel.
-fn ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent runs");
-    let fields = stat.rsplit_once(')').expect("a name in brackets").1;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    [fields[11], fields[12]]
-        .map(|ticks| ticks.parse::<u64>().expect("a number"))
-        .iter()
-        .sum()
-}
-
 #[test]
 fn many_endpoints_come_and_go() {
     let endpoints = scale(100, 1000);
@@ -255,7 +235,7 @@ fn many_endpoints_come_and_go() {
     agent.start_again();
     let cold_start = began.elapsed();
     agent.expect_ready("all of them", endpoints);
-    let resident = resident_kib(agent.pid());
+    let resident = process::resident_kib(agent.pid());
     println!(
         "{endpoints} endpoints: cold start to all enforced {:.2} s (aim: 2 s for 1 000), resident {:.1} MiB (aim: 64)",
         cold_start.as_secs_f64(),
@@ -274,9 +254,9 @@ fn many_endpoints_come_and_go() {
     });
 
     let idle = Duration::from_secs(5);
-    let spent = ticks(agent.pid());
+    let spent = process::ticks(agent.pid());
     std::thread::sleep(idle);
-    let spent = ticks(agent.pid()) - spent;
+    let spent = process::ticks(agent.pid()) - spent;
     // USER_HZ is 100 on every architecture that dfw runs on.
     println!(
         "at rest the agent takes {:.1} % of a CPU",

@@ -1,13 +1,16 @@
-//! Eight workloads, each with each: what gets through equals what the labels say, by real connections.
+//! Eight workloads, each with each: what gets through equals what the labels say, by real connections, and `dfw explain` says
+//! the same of each.
 //!
 //! The table is written by hand from the labels, without a line of dfw's own code.
 
 use std::thread;
 
+use dfw_probe::Protocol;
 use dfw_tests::{
     Agent, Bridge, Container, Endpoint, Engine, EngineOptions, Inventory, Listener, Namespace,
-    table::{Member, Table},
+    table::{Member, TRIES, Table},
 };
+use serde_json::Value;
 
 /// Labels of a workload. `{net}`, `{v4}` and `{v6}` stand for the network's name and subnets.
 struct Workload {
@@ -164,7 +167,9 @@ fn on_namespaces() {
 
     assert_table(&Table::open(&members), &members, "without dfw");
     let agent = Agent::start(&host, &["--inventory", &inventory.argument()]);
-    assert_table(&Table::parse(TABLE), &members, "by inventory");
+    let table = Table::parse(TABLE);
+    assert_table(&table, &members, "by inventory");
+    assert_explained(&agent, &table);
     assert_counted(&agent);
 }
 
@@ -217,6 +222,7 @@ fn on_an_engine() {
             let title = format!("network {}, br_netfilter {call}", place.net);
             assert_table(&Table::parse(TABLE), &members, &title);
         }
+        assert_explained(agent, &Table::parse(TABLE));
         assert_counted(agent);
         thread::scope(|scope| {
             for container in containers {
@@ -260,6 +266,71 @@ fn assert_table(table: &Table, members: &[Member], title: &str) {
         "{title}:\n{}",
         differences.join("\n")
     );
+}
+
+/// The command says of each try what became of the real ones, and exits accordingly.
+#[track_caller]
+fn assert_explained(agent: &Agent<'_>, table: &Table) {
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let sources: Vec<_> = WORKLOADS
+            .iter()
+            .map(|source| scope.spawn(|| explained_otherwise(agent, table, source.name)))
+            .collect();
+        let wrong = sources
+            .into_iter()
+            .map(|source| source.join().expect("no panic"));
+        wrong.flatten().collect()
+    });
+    assert!(wrong.is_empty(), "dfw explain:\n{}", wrong.join("\n"));
+}
+
+fn explained_otherwise(agent: &Agent<'_>, table: &Table, source: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for destination in WORKLOADS.map(|workload| workload.name) {
+        if destination == source {
+            continue;
+        }
+        for (letter, protocol, port) in TRIES {
+            let words = match protocol {
+                Protocol::Tcp => [format!("tcp/{port}"), format!("tcp/{port}")],
+                Protocol::Udp => [format!("udp/{port}"), format!("udp/{port}")],
+                Protocol::Icmp => ["icmp".to_owned(), "icmp6".to_owned()],
+            };
+            for (word, family) in words.iter().zip(["IPv4", "IPv6"]) {
+                let expected = table.passes(source, destination, family == "IPv4", letter);
+                let said = explain(agent, source, destination, word, family);
+                if said != [expected] {
+                    wrong.push(format!(
+                        "{source} -> {destination} {word} {family}: {said:?}, not {expected}"
+                    ));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// What each path of a family comes to.
+fn explain(
+    agent: &Agent<'_>,
+    source: &str,
+    destination: &str,
+    word: &str,
+    family: &str,
+) -> Vec<bool> {
+    let arguments = ["explain", source, destination, word, "--output", "json"];
+    let output = agent.command(&arguments);
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"));
+    let code = if answer["passes"] == true { 0 } else { 3 };
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {answer}");
+    let paths = answer["paths"].as_array().expect("paths");
+    let has_family = |path: &&Value| {
+        let pairs = path["pairs"].as_array().expect("pairs");
+        pairs.iter().any(|pair| pair["family"] == family)
+    };
+    let of_family = paths.iter().filter(has_family);
+    of_family.map(|path| path["passes"] == true).collect()
 }
 
 /// Where so much was denied and allowed on both sides, each figure moved.

@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod deb;
 mod demo;
+mod image;
 mod leaks;
 mod lint;
 mod mutate;
@@ -29,6 +31,10 @@ enum Task {
     Setup,
     /// Build the release binary and say where it is.
     Build,
+    /// Build the image with `docker build`; no network is needed.
+    Image(image::Options),
+    /// Build the Debian package.
+    Deb(deb::Options),
     /// Formatting, clippy, the rules of the house, licences.
     Lint,
     /// Fuzz targets for a moment, unit tests, then the tests on real kernels and engines (root).
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Setup => setup::run(&setup::Scope::ALL),
         Task::Build => build::run(),
+        Task::Image(options) => image::run(&options),
+        Task::Deb(options) => deb::run(&options),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),

@@ -107,6 +107,12 @@ const CAMPAIGNS: &[Campaign] = &[
         filter: "",
     },
     Campaign {
+        name: "observe",
+        shows: "three minutes of 5 000 new flows a second: each is seen or counted, for a fifth of a processor",
+        binary: "observe",
+        filter: "a_flood",
+    },
+    Campaign {
         name: "fuzz",
         shows: "50 million packets through the programs and through an independent oracle: the same verdicts",
         binary: "verdicts",

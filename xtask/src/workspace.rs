@@ -53,3 +53,10 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
         .context("no target_directory")?;
     Ok(PathBuf::from(path))
 }
+
+/// The target triple of this machine.
+pub(crate) fn host() -> Result<String> {
+    let version = sh::read(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc -vV names no host")
+}

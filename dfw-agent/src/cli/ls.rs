@@ -73,7 +73,9 @@ fn row(endpoint: &EndpointView) -> [Cow<'_, str>; 8] {
         .filter(|ip| !is_link_local(ip))
         .map(IpAddr::to_string)
         .collect();
-    let mode = if endpoint.governed {
+    let mode = if endpoint.overridden {
+        Cow::from(format!("{} (dfw mode)", endpoint.mode))
+    } else if endpoint.governed {
         Cow::from(&endpoint.mode)
     } else {
         Cow::from(format!("{} (unlabelled)", endpoint.mode))
@@ -123,6 +125,7 @@ pub(super) mod tests {
             governed: true,
             state: "ready".to_owned(),
             rules: vec!["tcp/5432 from service:api".to_owned()],
+            ..EndpointView::default()
         }
     }
 
@@ -157,11 +160,13 @@ pub(super) mod tests {
                 subnets: vec!["172.18.0.0/16".to_owned()],
                 foreign_ports: Vec::new(),
             }],
+            host_addresses: Vec::new(),
             unprotected: vec![UnprotectedView {
                 container: "node-exporter\r".to_owned(),
                 why: Unprotected::HostNetwork,
             }],
             findings: vec![finding()],
+            overrides: Vec::new(),
         }
     }
 

@@ -5,12 +5,19 @@ mod check;
 mod client;
 mod completions;
 mod doctor;
+mod duration;
+mod explain;
 mod findings;
 mod ls;
 mod man;
+mod mode;
+mod observe;
+mod offline;
+mod reload;
 mod run;
 mod status;
 mod table;
+mod top;
 mod uninstall;
 
 use std::{
@@ -28,7 +35,7 @@ use crate::{
 /// Zero-trust networking for any Docker host
 ///
 /// Labels on containers become allow rules that the kernel enforces on every packet. Exit codes: 0 done, 1 failure, 2 wrong
-/// command line, 3 findings, 69 no agent answers, 77 a permission or kernel feature is missing, 78 wrong configuration.
+/// command line, 3 findings or denied, 69 no agent answers, 77 a permission or kernel feature is missing, 78 wrong configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "dfw",
@@ -37,7 +44,9 @@ use crate::{
   dfw run                          start the agent on this Docker host
   dfw status                       the node at a glance
   dfw ls                           every container port that is managed
-  dfw check compose.yaml           check labels before they are deployed"
+  dfw observe --denied             what is dropped, as it happens
+  dfw check compose.yaml           check labels before they are deployed
+  dfw explain web db tcp/5432      what becomes of a connection, and why"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -49,8 +58,13 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Ls(ls::Args),
+    Observe(observe::Args),
+    Top(top::Args),
     Check(check::Args),
+    Explain(explain::Args),
     Doctor(doctor::Args),
+    Reload(reload::Args),
+    Mode(mode::Args),
     Uninstall(uninstall::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -89,8 +103,13 @@ impl Command {
             Self::Run(args) => args.perform(),
             Self::Status(args) => args.perform(out),
             Self::Ls(args) => args.perform(out),
+            Self::Observe(args) => args.perform(out),
+            Self::Top(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
+            Self::Explain(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
+            Self::Reload(args) => args.perform(out),
+            Self::Mode(args) => args.perform(out),
             Self::Uninstall(args) => args.perform(out),
             Self::Completions(args) => args.perform(out),
             Self::Man(args) => args.perform(out),
@@ -242,7 +261,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 8);
+        assert_eq!(seen, 13);
     }
 
     #[test]

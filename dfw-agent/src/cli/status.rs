@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{AgentArgs, Error, Format, OutputArgs, count, findings, write_json};
 use crate::{
     exit::ExitCode,
-    model::{Unprotected, View},
+    model::{EndpointView, Unprotected, View},
     telemetry::text,
 };
 
@@ -65,6 +65,17 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
         )
     });
     line("endpoints", &split(view.endpoints.len(), modes))?;
+    if !view.overrides.is_empty() {
+        let switched = view.endpoints.iter().filter(|one| one.overridden).count();
+        let orders = count(view.overrides.len(), "order");
+        line(
+            "switched",
+            &format!("{switched} by {orders}, see `dfw mode`"),
+        )?;
+    }
+    if let Some(audited) = audited(&view.endpoints) {
+        line("would deny", &audited)?;
+    }
     line("networks", &view.networks.len().to_string())?;
     let reasons = Unprotected::ALL.map(|why| {
         (
@@ -86,6 +97,29 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
     })
 }
 
+/// Most endpoints that are named where there may be many.
+const NAMED: usize = 5;
+
+/// What the endpoints in audit have let through that they would deny in mode enforce; none when there is nothing.
+fn audited(endpoints: &[EndpointView]) -> Option<String> {
+    let in_audit = endpoints.iter().filter(|one| one.mode == "audit");
+    let mut found: Vec<&EndpointView> = in_audit.filter(|one| one.audited > 0).collect();
+    found.sort_by_key(|one| std::cmp::Reverse(one.audited));
+    let total: u64 = found.iter().map(|one| one.audited).sum();
+    let names = found.iter().take(NAMED);
+    let mut names: Vec<String> = names
+        .map(|one| format!("{} {}", one.display_name(), one.audited))
+        .collect();
+    if found.len() > NAMED {
+        names.push("…".to_owned());
+    }
+    (total > 0).then(|| {
+        let packets = count(total as usize, "packet");
+        let endpoints = count(found.len(), "endpoint");
+        format!("{packets} of {endpoints} in audit: {}", names.join(", "))
+    })
+}
+
 /// `4: 3 enforce, 1 audit`, without what is not there.
 fn split<const N: usize>(total: usize, parts: [(usize, &str); N]) -> String {
     let parts: Vec<String> = parts
@@ -103,7 +137,10 @@ fn split<const N: usize>(total: usize, parts: [(usize, &str); N]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{findings::tests::plain, ls::tests::view};
+    use crate::{
+        cli::{findings::tests::plain, ls::tests::view},
+        model::OverrideView,
+    };
 
     #[test]
     fn a_node() {
@@ -121,6 +158,40 @@ mod tests {
            |
            | tcp/0 from any
            |     ^
+        ");
+    }
+
+    #[test]
+    fn what_enforce_would_deny_and_what_is_switched() {
+        let one = |container: &str, mode: &str, audited| EndpointView {
+            container: container.to_owned(),
+            mode: mode.to_owned(),
+            audited,
+            overridden: audited == 7,
+            ..EndpointView::default()
+        };
+        let all = ["a", "b\n", "c", "d", "e", "f"].map(|name| one(name, "audit", 7));
+        let more = [
+            one("g", "audit", 0),
+            one("h", "enforce", 9),
+            one("i", "audit", 70),
+        ];
+        assert_eq!(audited(&more[..2]), None);
+        let view = View {
+            endpoints: all.into_iter().chain(more).collect(),
+            overrides: vec![OverrideView {
+                selector: "any".to_owned(),
+                mode: "audit".to_owned(),
+                until: None,
+            }],
+            ..View::default()
+        };
+        let printed = plain(|out| print(out, &view));
+        let lines: Vec<&str> = printed.lines().skip(3).take(3).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        endpoints    9: 1 enforce, 8 audit
+        switched     6 by 1 order, see `dfw mode`
+        would deny   112 packets of 7 endpoints in audit: i 70, a 7, b\n 7, c 7, d 7, …
         ");
     }
 

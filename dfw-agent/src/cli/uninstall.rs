@@ -17,6 +17,7 @@ use super::{
 use crate::{
     datapath,
     exit::{ExitCode, Failure},
+    run,
 };
 
 /// How long the agent may take to end.
@@ -60,6 +61,8 @@ impl Args {
         let stopped_agent = stop(&client)?;
         let report = datapath::uninstall(&bpffs, datapath::marker(client.socket()))
             .map_err(|error| cannot_remove(&error, &bpffs))?;
+        run::forget_modes(client.socket())
+            .map_err(|error| cannot_remove(&error, client.socket()))?;
         let done = Done {
             stopped_agent,
             links: report.links,
@@ -99,8 +102,8 @@ fn stop(client: &Client) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn cannot_remove(error: &io::Error, bpffs: &Path) -> Failure {
-    let message = format!("cannot remove what is under {}: {error}", bpffs.display());
+fn cannot_remove(error: &io::Error, place: &Path) -> Failure {
+    let message = format!("cannot remove what belongs to {}: {error}", place.display());
     if error.kind() == io::ErrorKind::PermissionDenied {
         Failure::new(ExitCode::Capability, message, "run this as root")
     } else {

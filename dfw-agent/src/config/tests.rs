@@ -14,7 +14,8 @@ fn defaults() {
         origin: Docker {
             host: "unix:///var/run/docker.sock",
         },
-        unlabelled: Audit,
+        unlabelled: None,
+        policy: None,
         label_prefix: "dfw.",
         listen: 127.0.0.1:10339,
         socket: "/run/dfw/dfw.sock",
@@ -32,6 +33,7 @@ fn every_key_of_the_file() {
         docker-host = "tcp://127.0.0.1:2375"
         inventory = "/etc/dfw/inventory.toml"
         unlabelled = "enforce"
+        policy = "/etc/dfw/policy.toml"
         label-prefix = "com.example.fw."
         listen = "[::1]:1"
         socket = "/run/a.sock"
@@ -46,7 +48,12 @@ fn every_key_of_the_file() {
         origin: Inventory {
             file: "/etc/dfw/inventory.toml",
         },
-        unlabelled: Enforce,
+        unlabelled: Some(
+            Enforce,
+        ),
+        policy: Some(
+            "/etc/dfw/policy.toml",
+        ),
         label_prefix: "com.example.fw.",
         listen: [::1]:1,
         socket: "/run/a.sock",
@@ -71,7 +78,7 @@ fn the_upper_layer_wins_key_by_key() {
 #[test]
 fn mistakes_name_their_place() {
     let message = |text: &str| parse(text).expect_err("invalid").to_string();
-    insta::assert_snapshot!(message("unlabelled = \"audit\"\nunlabeled = \"off\""), @"dfw.toml:2:1: unknown field `unlabeled`, expected one of `docker-host`, `inventory`, `unlabelled`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`");
+    insta::assert_snapshot!(message("unlabelled = \"audit\"\nunlabeled = \"off\""), @"dfw.toml:2:1: unknown field `unlabeled`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`");
     insta::assert_snapshot!(message("unlabelled = \"maybe\""), @"dfw.toml:1:14: unknown variant `maybe`, expected one of `audit`, `enforce`, `off`");
     insta::assert_snapshot!(message("listen = \"10339\""), @"dfw.toml:1:10: invalid socket address syntax");
     insta::assert_snapshot!(message("= 1"), @"dfw.toml:1:1: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`");

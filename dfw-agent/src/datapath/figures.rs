@@ -7,7 +7,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
+    maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuValues},
 };
 use dfw_common::{
     conntrack,
@@ -220,7 +220,15 @@ impl Kernel for Figures {
                 })
                 .collect(),
             events: budgets.iter().map(|budget| budget.sent).sum(),
-            events_lost: budgets.iter().map(|budget| budget.lost).sum(),
+            events_lost: lost(&budgets),
         })
     }
+
+    fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        Ok(lost(&self.budget.get(&0, 0)?))
+    }
+}
+
+fn lost(budgets: &PerCpuValues<EventBudget>) -> u64 {
+    budgets.iter().map(|budget| budget.lost).sum()
 }

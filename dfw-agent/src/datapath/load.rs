@@ -67,6 +67,15 @@ pub enum LoadError {
         /// Names of what is missing.
         missing: String,
     },
+    /// Something before the kernel refuses bpf(2).
+    #[error(
+        "bpf(2) is refused though dfw has the capabilities: {source}: a system call filter stands before the kernel that does not know CAP_BPF; use a newer container runtime, or none of its filters (docker: --security-opt seccomp=unconfined): dfw installs one of its own"
+    )]
+    Filtered {
+        /// What it answers.
+        #[source]
+        source: io::Error,
+    },
     /// The pin directory is not on a bpffs.
     #[error("{} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf` (docker: -v /sys/fs/bpf:/sys/fs/bpf), or name one by --bpffs", path.display())]
     NotBpffs {
@@ -142,7 +151,10 @@ impl LoadError {
     pub fn is_capability(&self) -> bool {
         matches!(
             self,
-            Self::OldKernel { .. } | Self::Capabilities { .. } | Self::NotBpffs { .. }
+            Self::OldKernel { .. }
+                | Self::Capabilities { .. }
+                | Self::Filtered { .. }
+                | Self::NotBpffs { .. }
         )
     }
 }
@@ -267,7 +279,7 @@ pub fn check_kernel(release: &str) -> Result<(), LoadError> {
 /// Whether this process may load and attach.
 ///
 /// # Errors
-/// [`LoadError::Capabilities`] with the names of what is missing.
+/// [`LoadError::Capabilities`] with the names of what is missing, or [`LoadError::Filtered`].
 pub fn check_capabilities() -> Result<(), LoadError> {
     let has = caps::read(None, CapSet::Effective).unwrap_or_default();
     let missing: Vec<_> = CAPABILITIES
@@ -275,13 +287,12 @@ pub fn check_capabilities() -> Result<(), LoadError> {
         .filter(|need| !has.contains(need))
         .map(|need| need.to_string())
         .collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(LoadError::Capabilities {
+    if !missing.is_empty() {
+        return Err(LoadError::Capabilities {
             missing: missing.join(", "),
-        })
+        });
     }
+    sys::is_reached().map_err(|source| LoadError::Filtered { source })
 }
 
 /// Whether a directory is, or would be, on a BPF file system.

@@ -55,8 +55,9 @@ pub type Traces = EbpfLogger<&'static dyn log::Log>;
 
 /// How long connections that are older than dfw are taken in (docs/semantics.md section 4).
 const ADOPTION: Duration = Duration::from_secs(60);
-/// Events a second and processor.
-const EVENT_RATE: u32 = 2_000;
+/// Events a second and processor. The agent reads as many of a few processors in a fraction of one, and leaves what is too
+/// much in the buffer.
+const EVENT_RATE: u32 = 6_000;
 
 /// Where an agent with this command socket writes down that it has set a switch of the host: beside the socket, because
 /// a BPF file system holds no files.

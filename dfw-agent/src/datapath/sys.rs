@@ -68,6 +68,17 @@ fn c_path(path: &Path) -> io::Result<CString> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
+/// Whether bpf(2) reaches the kernel: asks for a map of no kind, which the kernel itself answers by EINVAL.
+///
+/// # Errors
+/// What a filter before the kernel answers, most often EPERM. Needs CAP_BPF, or the kernel answers so too.
+pub(super) fn is_reached() -> io::Result<()> {
+    match bpf(bpf_cmd::BPF_MAP_CREATE, &mut zeroed()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Attaches a program first in a TCX hook. The interface is named by its number: names are reused.
 ///
 /// # Errors

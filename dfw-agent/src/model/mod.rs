@@ -4,6 +4,7 @@
 //! compiles that. Up: the reconciler publishes a [`View`] that metrics and commands read.
 
 mod bind;
+mod order;
 mod view;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     bind::bind,
+    order::{Done, OverrideView, Refused, SwitchOrder, Unanswerable},
     view::{EndpointView, Finding, Level, NetworkView, UnprotectedView, View},
 };
 
@@ -292,4 +294,12 @@ impl Container {
             _ => self.name.clone(),
         }
     }
+}
+
+/// Line and column of a byte, both from 1, the column in characters.
+pub fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.matches('\n').count() + 1;
+    (line, before[line_start..].chars().count() + 1)
 }

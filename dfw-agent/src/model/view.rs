@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Unprotected;
+use super::{OverrideView, Unprotected};
 
 /// The node at a glance. It is the answer of the command socket too, so fields are added, never renamed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +33,16 @@ pub struct View {
     pub endpoints: Vec<EndpointView>,
     /// Managed networks.
     pub networks: Vec<NetworkView>,
+    /// Addresses of this host.
+    #[serde(default)]
+    pub host_addresses: Vec<IpAddr>,
     /// What dfw does not protect.
     pub unprotected: Vec<UnprotectedView>,
     /// Errors and warnings of labels and of the node.
     pub findings: Vec<Finding>,
+    /// Modes that hold for a while, whatever labels and file say; of several that select an endpoint the last counts.
+    #[serde(default)]
+    pub overrides: Vec<OverrideView>,
 }
 
 impl View {
@@ -53,7 +59,7 @@ impl View {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointView {
     /// Container name.
     pub container: String,
@@ -75,8 +81,14 @@ pub struct EndpointView {
     pub mac: String,
     /// enforce, audit or off.
     pub mode: String,
-    /// Whether its own labels govern it, or `--unlabelled`.
+    /// Whether its labels or the node's file govern it, or `--unlabelled`.
     pub governed: bool,
+    /// Whether `dfw mode` has switched its mode for a while.
+    #[serde(default)]
+    pub overridden: bool,
+    /// Packets that were let through so far and that its mode enforce would have denied.
+    #[serde(default)]
+    pub audited: u64,
     /// `ready`, `error` (labels rejected), or `not-ready`.
     pub state: String,
     /// Rules in force, as text.

@@ -13,17 +13,21 @@ use dfw_common::{
 };
 
 use super::{
+    DEFAULT_PREFIX,
     address::{self, Class, Classes},
+    file::NodePolicy,
     flatten,
     index::Index,
     intern::{Held, Identities, Interner},
     label::{self, Declared},
+    limits,
     mode::Mode,
-    resolve::{Policy, Resolved},
+    resolve::{Part, Policy, Resolved},
+    stance::{Override, Stance, Stances},
     standing::{LastGood, Standing, State},
     warn::{self, Present},
 };
-use crate::model::{Container, Endpoint, Finding, Inventory, Level};
+use crate::model::{Container, Endpoint, Finding, Inventory, Network};
 
 /// The node's settings that policy depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,21 @@ pub struct Options {
     pub unlabelled: Mode,
     /// Prefix of the labels, with its final dot; not empty.
     pub prefix: String,
+    /// What the node's policy file says.
+    pub node: Arc<NodePolicy>,
+    /// Modes that hold for a while; of several that select an endpoint the last counts.
+    pub overrides: Vec<Override>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            unlabelled: Mode::Audit,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            node: Arc::default(),
+            overrides: Vec::new(),
+        }
+    }
 }
 
 /// Compiles inventories. Its memory is the numbers it has given, the last good policy of each container, and the
@@ -61,11 +80,14 @@ pub struct Compiled {
     pub prefixes: BTreeMap<(u32, PrefixKey), Prefix>,
     /// Headers and port prefixes.
     pub policy: BTreeMap<PolicyKey, PolicyEntry>,
-    /// By policy and number of the rule.
-    pub rules: BTreeMap<(u32, u16), RuleText>,
+    /// What the rules say.
+    pub rules: RuleTexts,
     /// Errors and warnings, sorted; those of the inventory itself not included.
     pub findings: Vec<Finding>,
 }
+
+/// Text of each rule, by policy and number.
+pub type RuleTexts = Arc<BTreeMap<(u32, u16), RuleText>>;
 
 /// An endpoint and the policy it is judged by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,15 +100,17 @@ pub struct CompiledEndpoint {
     pub mode: Mode,
     /// Number of the policy; 0 allows nothing.
     pub policy: u32,
-    /// By its own labels, not by `--unlabelled`.
+    /// By its labels or the node's file, not by `--unlabelled`.
     pub governed: bool,
+    /// In its mode by an [`Override`].
+    pub overridden: bool,
     /// Compose project or stack; empty if none.
     pub project: String,
     /// Service for metrics: compose's or Swarm's, else the first group, else `other`.
     pub service: String,
     /// Whether its labels are in force.
     pub state: State,
-    /// Rules in force, in canonical order, as `label: "text"`.
+    /// Rules in force, in canonical order, as `label: "text"`; what a ceiling says is not among them.
     pub rules: Vec<String>,
 }
 
@@ -95,8 +119,10 @@ pub struct CompiledEndpoint {
 pub struct RuleText {
     /// Canonical text.
     pub text: String,
-    /// Key of its label.
+    /// Where it stands: key of its label, or file, line and key in the node's file.
     pub label: String,
+    /// It is part of a ceiling, and takes away what it does not allow.
+    pub ceiling: bool,
     /// Its side.
     pub direction: Direction,
     /// Each new flow that it decides is logged.
@@ -123,9 +149,9 @@ impl Compiler {
             .iter()
             .map(|(id, container)| (*id, label::read(&container.labels, &options.prefix)))
             .collect();
-        let standings = self.standings(&containers, &declared, options, &mut compiled.findings);
+        let standings = self.standings(&containers, &declared, &mut compiled.findings);
 
-        let mut in_force = self.endpoints(inventory, &standings, options, &mut compiled.endpoints);
+        let mut in_force = self.endpoints(inventory, &standings, options, &mut compiled);
         let current = in_force.clone();
         in_force.append(&mut self.outgoing);
         let index = Index::new(in_force.values().flat_map(|rules| rules.iter()));
@@ -135,6 +161,7 @@ impl Compiler {
         let held = std::mem::take(&mut self.held);
         name_classes(&classes, &mut identities, &held, &mut compiled);
         let holders = identities.finish();
+        let mut texts = BTreeMap::new();
         for (policy, rules) in &in_force {
             let holders = |selector: &_| {
                 let position = index.position(selector);
@@ -144,15 +171,16 @@ impl Compiler {
                     .unwrap_or_default()
             };
             match flatten::policy(*policy, rules, holders) {
-                Some(entries) => compiled.policy.extend(entries),
-                None => too_large(*policy, inventory, &mut compiled),
+                Some(laid) => {
+                    compiled.policy.extend(laid.entries);
+                    limits::clipped(*policy, rules, &laid.clipped, inventory, &mut compiled);
+                }
+                None => limits::too_large(*policy, inventory, &mut compiled),
             }
-            compiled.rules.extend(
-                (0..)
-                    .zip(rules.iter())
-                    .map(|(n, rule)| ((*policy, n), rule.text())),
-            );
+            let numbered = (0..).zip(rules.iter());
+            texts.extend(numbered.map(|(n, rule)| ((*policy, n), rule.text())));
         }
+        compiled.rules = Arc::new(texts);
         self.interner.retain_policies(&in_force);
         self.last_good.retain(&containers);
         self.outgoing = current;
@@ -169,15 +197,12 @@ impl Compiler {
         &mut self,
         containers: &BTreeMap<&'a str, &'a Arc<Container>>,
         declared: &BTreeMap<&'a str, Declared>,
-        options: &Options,
         findings: &mut Vec<Finding>,
     ) -> BTreeMap<&'a str, Standing> {
         let mut standings = BTreeMap::new();
         for (id, container) in containers {
             let declared = &declared[id];
-            let (standing, errors) = self
-                .last_good
-                .stand(container, declared, options.unlabelled);
+            let (standing, errors) = self.last_good.stand(container, declared);
             findings.extend(about(
                 container,
                 declared.errors.iter().cloned().chain(errors),
@@ -196,26 +221,36 @@ impl Compiler {
         inventory: &Inventory,
         standings: &BTreeMap<&str, Standing>,
         options: &Options,
-        endpoints: &mut BTreeMap<u32, CompiledEndpoint>,
+        compiled: &mut Compiled,
     ) -> BTreeMap<u32, Policy> {
-        let nothing = Policy::default();
+        let networks: BTreeMap<NetworkId, &Network> = inventory
+            .networks
+            .iter()
+            .map(|bound| (bound.ifindex, &bound.network))
+            .collect();
+        let mut stances = Stances::new(options);
         let mut policies = BTreeMap::new();
+        let mut is_loose = false;
         for endpoint in &inventory.endpoints {
-            let standing = standings.get(endpoint.container.id.as_str());
-            let mode = standing.map_or(options.unlabelled, |standing| standing.mode);
-            let rules = match (standing, mode) {
-                (None, _) | (Some(_), Mode::Off) => &nothing,
-                (Some(standing), Mode::Audit | Mode::Enforce) => &standing.rules,
-            };
-            let policy = self.interner.policy(rules);
+            let container = &endpoint.container;
+            let standing = standings.get(container.id.as_str());
+            let network = networks.get(&endpoint.network).copied();
+            let mut stance = stances.of(container, network, standing);
+            if stance.mode == Mode::Off {
+                stance.rules = Policy::default();
+            }
+            is_loose |= stance.is_under_ceiling && stance.mode != Mode::Enforce;
+            let policy = self.interner.policy(&stance.rules);
             if policy != 0 {
                 policies
                     .entry(policy)
-                    .or_insert_with(|| Policy::clone(rules));
+                    .or_insert_with(|| Policy::clone(&stance.rules));
             }
-            let compiled = compiled_endpoint(endpoint, standing, mode, policy, rules);
-            endpoints.insert(endpoint.ifindex, compiled);
+            let one = compiled_endpoint(endpoint, standing, &stance, policy);
+            compiled.endpoints.insert(endpoint.ifindex, one);
         }
+        compiled.findings.extend(stances.findings());
+        compiled.findings.extend(limits::not_enforced(is_loose));
         policies
     }
 }
@@ -223,50 +258,25 @@ impl Compiler {
 fn compiled_endpoint(
     endpoint: &Endpoint,
     standing: Option<&Standing>,
-    mode: Mode,
+    stance: &Stance,
     policy: u32,
-    rules: &[Resolved],
 ) -> CompiledEndpoint {
     let container = &endpoint.container;
     let group = standing
         .and_then(|standing| standing.groups.first())
         .map(String::as_str);
+    let own = stance.rules.iter().filter(|rule| rule.part == Part::Own);
     CompiledEndpoint {
         network: endpoint.network,
         mac: endpoint.mac,
-        mode,
+        mode: stance.mode,
         policy,
-        governed: standing.is_some_and(|standing| standing.governed),
+        governed: stance.governed,
+        overridden: stance.overridden,
         project: container.project().unwrap_or_default().to_owned(),
         service: container.service().or(group).unwrap_or("other").to_owned(),
         state: standing.map_or(State::Ready, |standing| standing.state),
-        rules: rules.iter().map(Resolved::display).collect(),
-    }
-}
-
-/// A policy without entries allows nothing; says so of each container that has it.
-fn too_large(policy: u32, inventory: &Inventory, compiled: &mut Compiled) {
-    for endpoint in &inventory.endpoints {
-        let Some(found) = compiled.endpoints.get_mut(&endpoint.ifindex) else {
-            continue;
-        };
-        if found.policy != policy {
-            continue;
-        }
-        found.state = State::Error;
-        let message = format!(
-            "the rules need more than {} map entries, so nothing is allowed: name fewer single ports and peers",
-            flatten::MAX_ENTRIES
-        );
-        compiled.findings.push(Finding {
-            level: Level::Error,
-            code: "policy-too-large".to_owned(),
-            subject: endpoint.container.name.clone(),
-            label: String::new(),
-            message,
-            text: String::new(),
-            span: None,
-        });
+        rules: own.map(Resolved::display).collect(),
     }
 }
 
@@ -353,7 +363,11 @@ fn warnings(
         }
         findings.extend(about(container, own));
     }
-    findings.extend(warn::no_such_peer(&present, &inventory.networks));
+    findings.extend(warn::no_such_peer(
+        &present,
+        &inventory.networks,
+        |_, _, _| true,
+    ));
     findings
 }
 
@@ -374,11 +388,13 @@ impl Resolved {
             label,
             direction,
             log,
+            part,
             ..
         } = self;
         RuleText {
             text: text.clone(),
             label: label.clone(),
+            ceiling: *part != Part::Own,
             direction: *direction,
             log: *log,
         }

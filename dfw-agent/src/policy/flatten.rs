@@ -10,7 +10,7 @@ use dfw_common::{
 };
 
 use super::{
-    resolve::{PortSet, Resolved, Selector},
+    resolve::{Part, PortSet, Resolved, Selector},
     rule::Action,
 };
 
@@ -37,9 +37,16 @@ pub(super) struct Flat {
     ports: BTreeMap<(u8, u8, u16), Decision>,
 }
 
+/// Allow rules of a container, each with the rule of a ceiling that takes something of it away.
+pub(super) type Clipped = BTreeSet<(u16, u16)>;
+
 /// Joins rules: deny beats allow, the first of the deciding action in canonical order gives its number, and any of them
-/// asks for events. `rules` come with their numbers, ascending.
-pub(super) fn flatten<'a>(rules: impl IntoIterator<Item = (u16, &'a Resolved)>) -> Flat {
+/// asks for events. What they allow is denied where a ceiling does not allow it too. `rules` come with their numbers,
+/// ascending.
+pub(super) fn flatten<'a>(
+    rules: impl IntoIterator<Item = (u16, &'a Resolved)>,
+    clipped: &mut Clipped,
+) -> Flat {
     let mut everywhere = Matching::default();
     let mut by_protocol: BTreeMap<u8, Vec<Edge<'_>>> = BTreeMap::new();
     for (number, rule) in rules {
@@ -68,7 +75,7 @@ pub(super) fn flatten<'a>(rules: impl IntoIterator<Item = (u16, &'a Resolved)>) 
             }
         }
     }
-    let default = everywhere.decision();
+    let default = everywhere.decision(clipped);
     let mut flat = Flat {
         default,
         ports: BTreeMap::new(),
@@ -85,7 +92,7 @@ pub(super) fn flatten<'a>(rules: impl IntoIterator<Item = (u16, &'a Resolved)>) 
                     matching.remove(edge.number, edge.rule);
                 }
             }
-            let (at, decision) = (group[0].at, matching.decision());
+            let (at, decision) = (group[0].at, matching.decision(clipped));
             if decision != run.1 {
                 flat.add(protocol, run.0, at, run.1);
                 run = (at, decision);
@@ -107,9 +114,17 @@ struct Edge<'a> {
     rule: &'a Resolved,
 }
 
-/// Rules that match at one place, by action.
+/// Rules that match at one place, by what they are part of.
 #[derive(Clone, Debug, Default)]
 struct Matching {
+    own: Votes,
+    /// By number. One without an end says nothing here.
+    ceilings: BTreeMap<u16, (Option<u16>, Votes)>,
+}
+
+/// Numbers of rules by action.
+#[derive(Clone, Debug, Default)]
+struct Votes {
     deny: BTreeSet<u16>,
     allow: BTreeSet<u16>,
     logging_deny: usize,
@@ -117,6 +132,54 @@ struct Matching {
 }
 
 impl Matching {
+    fn add(&mut self, number: u16, rule: &Resolved) {
+        match rule.part {
+            Part::Own => self.own.add(number, rule),
+            Part::Ceiling(ceiling) => self.ceiling(ceiling).1.add(number, rule),
+            Part::End(ceiling) => self.ceiling(ceiling).0 = Some(number),
+        }
+    }
+
+    fn remove(&mut self, number: u16, rule: &Resolved) {
+        match rule.part {
+            Part::Own => self.own.remove(number, rule),
+            Part::Ceiling(ceiling) => self.ceiling(ceiling).1.remove(number, rule),
+            Part::End(ceiling) => self.ceiling(ceiling).0 = None,
+        }
+    }
+
+    fn ceiling(&mut self, number: u16) -> &mut (Option<u16>, Votes) {
+        self.ceilings.entry(number).or_default()
+    }
+
+    fn decision(&self, clipped: &mut Clipped) -> Decision {
+        let own = self.own.decision();
+        if own.action == Action::Deny {
+            return own;
+        }
+        for (end, votes) in self.ceilings.values() {
+            let Some(end) = *end else {
+                continue;
+            };
+            let ceiling = votes.decision();
+            if ceiling.action == Action::Deny {
+                let by = Decision {
+                    rule: if ceiling == NOTHING {
+                        end
+                    } else {
+                        ceiling.rule
+                    },
+                    ..ceiling
+                };
+                clipped.extend(self.own.allow.iter().map(|rule| (*rule, by.rule)));
+                return by;
+            }
+        }
+        own
+    }
+}
+
+impl Votes {
     fn of(&mut self, action: Action) -> (&mut BTreeSet<u16>, &mut usize) {
         match action {
             Action::Deny => (&mut self.deny, &mut self.logging_deny),
@@ -224,14 +287,21 @@ impl Decision {
 /// Entries of one policy: an eighth of the map. No container can crowd out the others.
 pub(super) const MAX_ENTRIES: usize = maps::POLICY_MAX as usize / 8;
 
+/// A policy laid out.
+pub(super) struct Laid {
+    pub(super) entries: BTreeMap<PolicyKey, PolicyEntry>,
+    pub(super) clipped: Clipped,
+}
+
 /// Every entry of a policy; none when there would be more than [`MAX_ENTRIES`]. `holders` says for a selector which
 /// identities hold it.
 pub(super) fn policy<'a>(
     policy: u32,
     rules: &[Resolved],
     holders: impl Fn(&Selector) -> &'a [u32],
-) -> Option<BTreeMap<PolicyKey, PolicyEntry>> {
+) -> Option<Laid> {
     let mut entries = BTreeMap::new();
+    let mut clipped = Clipped::new();
     for direction in Direction::ALL {
         let mut for_all: BTreeSet<u16> = BTreeSet::new();
         let mut by_identity: BTreeMap<u32, BTreeSet<u16>> = BTreeMap::new();
@@ -246,12 +316,9 @@ pub(super) fn policy<'a>(
                 by_identity.entry(*identity).or_default().insert(number);
             }
         }
-        let join = |numbers: &BTreeSet<u16>| {
-            flatten(
-                numbers
-                    .iter()
-                    .map(|number| (*number, &rules[usize::from(*number)])),
-            )
+        let mut join = |numbers: &BTreeSet<u16>| {
+            let numbered = numbers.iter().map(|n| (*n, &rules[usize::from(*n)]));
+            flatten(numbered, &mut clipped)
         };
         let other = join(&for_all);
         if !other.is_nothing() {
@@ -261,7 +328,7 @@ pub(super) fn policy<'a>(
         let mut known: BTreeMap<BTreeSet<u16>, Flat> = BTreeMap::new();
         for (identity, mut numbers) in by_identity {
             numbers.extend(&for_all);
-            let flat = known.entry(numbers).or_insert_with_key(join);
+            let flat = known.entry(numbers).or_insert_with_key(&mut join);
             if *flat != other {
                 flat.write(policy, direction, identity, &mut entries);
             }
@@ -270,5 +337,5 @@ pub(super) fn policy<'a>(
             }
         }
     }
-    (entries.len() <= MAX_ENTRIES).then_some(entries)
+    (entries.len() <= MAX_ENTRIES).then_some(Laid { entries, clipped })
 }

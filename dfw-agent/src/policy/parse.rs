@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use dfw_common::reason::Direction;
 
+pub(super) use self::peer::read as peer;
 use super::{
     lex::{Kind, Token, lex},
     problem::{Problem, What, nearest, shown},

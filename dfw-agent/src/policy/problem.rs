@@ -173,6 +173,26 @@ pub enum What {
         "`service:{0}` means a service of the same compose project, and this container is in none: name the project, service:PROJECT/{0}"
     )]
     OutsideCompose(String),
+    /// `service:N` where there is no container whose project it could be.
+    #[error(
+        "`service:{0}` names no project, and there is none here to take: write service:PROJECT/{0}"
+    )]
+    NoProject(String),
+    /// Nothing in a selector.
+    #[error(
+        "no container is selected: write for example service:PROJECT/N, or any for all of them"
+    )]
+    NoSelector,
+    /// A comma or semicolon in a selector.
+    #[error(
+        "a selector is words with blanks between, all of which must hold: remove this, or write an entry or command for each"
+    )]
+    SelectorList,
+    /// A peer that is no container.
+    #[error(
+        "{0} selects no container: a selector is service:PROJECT/N, project:N, group:N, container:N, net:N, label:K=V or any"
+    )]
+    NotASelector(String),
 }
 
 impl What {
@@ -211,6 +231,8 @@ impl What {
             Self::HostBits { .. } => "host-bits",
             Self::Mapped(_) => "mapped-address",
             Self::OutsideCompose(_) => "outside-compose",
+            Self::NoProject(_) => "no-project",
+            Self::NoSelector | Self::SelectorList | Self::NotASelector(_) => "bad-selector",
         }
     }
 
@@ -249,10 +271,7 @@ pub(super) fn shown(word: &str) -> String {
 }
 
 /// The candidate that was probably meant.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > NEAREST_BYTES {
         return None;
     }

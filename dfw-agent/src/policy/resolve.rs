@@ -63,9 +63,21 @@ pub(super) enum PortSet {
     Only(BTreeMap<u8, Vec<PortRange>>),
 }
 
+/// What a rule is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Part {
+    /// What the container may do, by its labels or by the node's file.
+    Own,
+    /// What a ceiling, told apart by its number, lets it do at most.
+    Ceiling(u16),
+    /// What that ceiling says of peers that match this one, where none of its rules matches: nothing.
+    End(u16),
+}
+
 /// A rule as it is in force. The derived order is the canonical one, in which rules are numbered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Resolved {
+    pub(super) part: Part,
     pub(super) direction: Direction,
     pub(super) action: Action,
     pub(super) ports: PortSet,
@@ -73,7 +85,7 @@ pub(super) struct Resolved {
     /// Empty when `any_peer`.
     pub(super) selectors: BTreeSet<Selector>,
     pub(super) log: bool,
-    /// Key of the label, for people.
+    /// Where it stands, for people: key of the label, or file and line.
     pub(super) label: String,
     /// Canonical text as written, for people.
     pub(super) text: String,
@@ -109,9 +121,14 @@ pub(super) fn rules(
     if !errors.is_empty() {
         return Err(errors);
     }
-    resolved.sort_unstable();
-    resolved.dedup_by(|b, a| a.is_same(b));
-    Ok(resolved.into())
+    Ok(canonical(resolved))
+}
+
+/// In canonical order, without those that are there twice.
+pub(super) fn canonical(mut rules: Vec<Resolved>) -> Policy {
+    rules.sort_unstable();
+    rules.dedup_by(|b, a| a.is_same(b));
+    rules.into()
 }
 
 /// The selectors of a peer, any of which suffices; none for `any`.
@@ -156,9 +173,10 @@ pub(super) fn peer_selectors(peer: &Peer, project: Option<&str>) -> Result<Vec<S
 }
 
 impl Resolved {
-    fn new(rule: &Rule, selectors: BTreeSet<Selector>, label: &str) -> Self {
+    pub(super) fn new(rule: &Rule, selectors: BTreeSet<Selector>, label: &str) -> Self {
         let any_peer = rule.peers.contains(&Peer::Any);
         Self {
+            part: Part::Own,
             direction: rule.direction,
             action: rule.action,
             ports: PortSet::new(&rule.ports),
@@ -170,9 +188,34 @@ impl Resolved {
         }
     }
 
+    /// The end of one side of a ceiling, for peers that hold one of the selectors; none: for everybody.
+    pub(super) fn end(direction: Direction, selectors: BTreeSet<Selector>, label: &str) -> Self {
+        Self {
+            part: Part::End(0),
+            direction,
+            action: Action::Deny,
+            ports: PortSet::Any,
+            any_peer: selectors.is_empty(),
+            selectors,
+            log: false,
+            label: label.to_owned(),
+            text: "nothing beyond it".to_owned(),
+        }
+    }
+
     /// Whether two rules mean the same, wherever and however they are written.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let meaning = |rule: &Self| (rule.direction, rule.action, rule.any_peer, rule.log);
+        let meaning = |rule: &Self| {
+            let Self {
+                part,
+                direction,
+                action,
+                any_peer,
+                log,
+                ..
+            } = rule;
+            (*part, *direction, *action, *any_peer, *log)
+        };
         meaning(self) == meaning(other)
             && self.ports == other.ports
             && self.selectors == other.selectors
@@ -208,6 +251,21 @@ impl PortSet {
             });
         }
         Self::Only(by_protocol)
+    }
+
+    /// Whether all of another set is among them.
+    pub(super) fn includes(&self, other: &Self) -> bool {
+        let (Self::Only(own), Self::Only(others)) = (self, other) else {
+            return matches!(self, Self::Any);
+        };
+        others.iter().all(|(protocol, ranges)| {
+            let own = own.get(protocol).map(Vec::as_slice).unwrap_or_default();
+            let is_inside = |range: &PortRange| {
+                own.iter()
+                    .any(|wide| wide.low <= range.low && range.high <= wide.high)
+            };
+            ranges.iter().all(is_inside)
+        })
     }
 
     /// Whether a port of a protocol is among them.

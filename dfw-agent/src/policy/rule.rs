@@ -134,6 +134,15 @@ impl fmt::Display for PortRange {
     }
 }
 
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.range {
+            Some(range) => write!(f, "{}/{range}", self.protocol),
+            None => write!(f, "{}", self.protocol),
+        }
+    }
+}
+
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Items(items) = self else {
@@ -151,8 +160,7 @@ impl fmt::Display for Ports {
                 {
                     write!(f, "{range}")?;
                 }
-                Some(range) => write!(f, "{}/{range}", item.protocol)?,
-                None => write!(f, "{}", item.protocol)?,
+                _ => write!(f, "{item}")?,
             }
             previous = Some(item);
         }

@@ -28,12 +28,11 @@ impl State {
     }
 }
 
-/// What is in force for a container.
+/// What a container's own labels say.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
-    pub(super) mode: Mode,
-    /// By its own labels rather than by `--unlabelled`.
-    pub(super) governed: bool,
+    /// Rules without a mode say enforce; none where the labels do not govern it.
+    pub(super) mode: Option<Mode>,
     pub(super) state: State,
     pub(super) groups: Vec<String>,
     pub(super) rules: Policy,
@@ -57,7 +56,6 @@ impl LastGood {
         &mut self,
         container: &Container,
         declared: &Declared,
-        unlabelled: Mode,
     ) -> (Standing, Vec<Finding>) {
         let rules = resolve::rules(declared, &container.labels, container.project());
         let rules = match rules {
@@ -66,20 +64,16 @@ impl LastGood {
             Err(errors) => return (self.reject(container, declared), errors),
         };
         let governed = !declared.policy_keys.is_empty();
+        let mode = declared.mode.or(governed.then_some(Mode::Enforce));
         let standing = Standing {
-            mode: match declared.mode {
-                Some(mode) => mode,
-                None if governed => Mode::Enforce,
-                None => unlabelled,
-            },
-            governed,
+            mode,
             state: State::Ready,
             groups: declared.groups.clone(),
             rules,
         };
-        if governed {
+        if let Some(mode) = mode {
             let good = Good {
-                mode: standing.mode,
+                mode,
                 groups: standing.groups.clone(),
                 rules: Policy::clone(&standing.rules),
             };
@@ -96,8 +90,7 @@ impl LastGood {
             .filter(|_| declared.mode_rejected)
             .map(|good| good.mode);
         Standing {
-            mode: declared.mode.or(good_mode).unwrap_or(Mode::Enforce),
-            governed: true,
+            mode: Some(declared.mode.or(good_mode).unwrap_or(Mode::Enforce)),
             state: State::Error,
             groups: good.map_or_else(|| declared.groups.clone(), |good| good.groups.clone()),
             rules: good.map_or_else(Policy::default, |good| Policy::clone(&good.rules)),

@@ -199,8 +199,13 @@ pub(super) struct Present<'a> {
 /// How many missing peers of a node are compared with what there is.
 const SUGGESTIONS: usize = 32;
 
-/// Peers that match nobody at present, with [`Finding::subject`].
-pub(super) fn no_such_peer(present: &[Present<'_>], networks: &[BoundNetwork]) -> Vec<Finding> {
+/// Peers that match nobody at present, with [`Finding::subject`]. `is_told` says of each, by the project of its rule and
+/// whether something is spelt nearly so, whether that is worth telling.
+pub(super) fn no_such_peer(
+    present: &[Present<'_>],
+    networks: &[BoundNetwork],
+    is_told: impl Fn(Option<&str>, &Peer, bool) -> bool,
+) -> Vec<Finding> {
     let mut missing: HashMap<Selector, bool> = HashMap::new();
     for one in present {
         for peer in one
@@ -251,6 +256,9 @@ pub(super) fn no_such_peer(present: &[Present<'_>], networks: &[BoundNetwork]) -
                 } else {
                     None
                 };
+                if !is_told(project, peer, near.is_some()) {
+                    continue;
+                }
                 let hint = match near {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "it counts as soon as there is one".to_owned(),
@@ -305,7 +313,19 @@ fn similar(
         Peer::Container(name) => nearest(name, containers().map(|c| c.name.as_str()))
             .map(|n| Peer::Container(n.to_owned())),
         Peer::Net(name) => {
-            let names = networks.iter().map(|bound| bound.network.name.as_str());
+            let own = selectors.iter().find_map(|selector| {
+                if let Selector::ProjectNet { project, .. } = selector {
+                    Some(project.as_str())
+                } else {
+                    None
+                }
+            });
+            let names = networks.iter().flat_map(|bound| {
+                let network = &bound.network;
+                let is_own = own.is_some() && network.project.as_deref() == own;
+                let short = network.short_name.as_deref().filter(|_| is_own);
+                short.into_iter().chain([network.name.as_str()])
+            });
             nearest(name, names).map(|n| Peer::Net(n.to_owned()))
         }
         Peer::Label { .. } | Peer::Cidr(_) | Peer::Host | Peer::World | Peer::Any => None,

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use crate::model::{Container, Endpoint, Inventory, Link, Links, Role};
+use crate::{
+    model::{Container, Endpoint, Inventory, Link, Links, Role},
+    policy::Options,
+};
 
 /// Where programs belong: on every port of a managed bridge that may lead to a container, and on the bridge itself unless
 /// it has ports that are no containers, whose traffic the backstop does not know.
@@ -50,9 +53,9 @@ pub(super) fn born_unseen(
         .collect()
 }
 
-/// Whether a container whose labels govern it is on this bridge's network and has no port there yet. It need not run: a
+/// Whether a container whose labels, or the node's file, govern it is on this bridge's network and has no port there yet. It need not run: a
 /// busy engine may take longer than [`super::BIRTH`] between the two.
-pub(super) fn is_awaited(inventory: &Inventory, bridge: u32, prefix: &str) -> bool {
+pub(super) fn is_awaited(inventory: &Inventory, bridge: u32, options: &Options) -> bool {
     let Some(network) = inventory
         .networks
         .iter()
@@ -66,14 +69,10 @@ pub(super) fn is_awaited(inventory: &Inventory, bridge: u32, prefix: &str) -> bo
             .iter()
             .any(|endpoint| endpoint.network == bridge && endpoint.container.id == container.id)
     };
-    let is_governed = |container: &Container| {
-        let mut keys = container.labels.keys();
-        keys.any(|key| key.strip_prefix(prefix).is_some_and(|key| key != "group"))
-    };
     inventory.containers.iter().any(|container| {
         let mut networks = container.attachments.iter().map(|place| &place.network);
         networks.any(|id| *id == network.network.id)
-            && is_governed(container)
+            && options.governs(container, &network.network)
             && !is_bound(container)
     })
 }

@@ -43,6 +43,8 @@ impl View<'_> {
                 .collect(),
             foreign_ports: network.foreign_ports.clone(),
         });
+        let host = self.inventory.host_addresses.iter();
+        let host: BTreeSet<_> = host.map(|address| address.net.addr()).collect();
         let unprotected = self.inventory.containers.iter().flat_map(|container| {
             container.unprotected.iter().map(|why| UnprotectedView {
                 container: container.name.clone(),
@@ -52,6 +54,7 @@ impl View<'_> {
         model::View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             networks: networks.collect(),
+            host_addresses: host.into_iter().collect(),
             unprotected: unprotected.collect(),
             endpoints,
             findings: self.findings,
@@ -86,6 +89,9 @@ impl View<'_> {
                 .map(|spec| spec.mode.to_string())
                 .unwrap_or_default(),
             governed: compiled.is_some_and(|spec| spec.governed),
+            overridden: compiled.is_some_and(|spec| spec.overridden),
+            // Counted where it is asked for.
+            audited: 0,
             state: match (is_ready, compiled) {
                 (true, Some(spec)) => spec.state.name().to_owned(),
                 _ => "not-ready".to_owned(),

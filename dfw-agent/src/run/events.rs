@@ -1,59 +1,172 @@
-//! Flow events of the kernel, into the log.
+//! Flow events of the kernel, into history and log.
 
 use std::{
+    error::Error,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::watch;
+use tokio::{
+    io::unix::AsyncFd,
+    sync::watch,
+    time::{sleep, timeout},
+};
 
-use super::follow::Rules;
 use crate::{
     datapath::{self, Events, Traces},
     model::View,
-    policy::RuleText,
-    telemetry::events::FlowEvent,
+    policy::RuleTexts,
+    telemetry::{
+        Kernel,
+        events::{FlowEvent, Names},
+        history::{By, Entry, History, Lost},
+    },
 };
 
-/// Logs new and denied flows: at debug level, at info level where the deciding rule says `log`. Reads the buffer whatever
-/// the level, or it would fill and be counted as lost.
-pub(super) async fn log(
-    events: Events,
+/// Events are read so often, many at a time: to be woken for each costs more than everything else. An endpoint's first
+/// packets are a little older than its name in the view, too.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Events read in one go: what comes faster than this many in a pause is lost in the kernel, which counts it. A flood
+/// keeps this thread neither from its other work nor busy.
+const BURST: usize = 512;
+/// How often is looked whether events were lost.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long events of the time before this agent wait for the names of those who are there.
+const NAMES: Duration = Duration::from_secs(5);
+
+/// Reads what the kernel sends, whether somebody observes or not, or its buffer would fill.
+pub(super) struct Reader {
+    history: Arc<History>,
+    losses: Losses,
     views: watch::Receiver<Arc<View>>,
-    rules: watch::Receiver<Rules>,
-) {
-    let mut events = match datapath::readable(events) {
-        Ok(events) => events,
-        Err(error) => {
+    rules: watch::Receiver<RuleTexts>,
+    /// Of which view and rules `names` are.
+    known: (Arc<View>, RuleTexts),
+    names: Names,
+}
+
+impl Reader {
+    pub(super) fn new(
+        history: Arc<History>,
+        kernel: Arc<dyn Kernel>,
+        views: watch::Receiver<Arc<View>>,
+        rules: watch::Receiver<RuleTexts>,
+    ) -> Self {
+        Self {
+            history,
+            losses: Losses::new(kernel),
+            views,
+            rules,
+            known: Default::default(),
+            names: Names::default(),
+        }
+    }
+
+    /// Reads until the process ends.
+    pub(super) async fn read(mut self, events: Events) {
+        let _ = timeout(NAMES, self.views.wait_for(|view| view.synced)).await;
+        if let Err(error) = self.follow(events).await {
             tracing::error!(%error, "flow events cannot be read; everything else goes on");
-            return;
         }
-    };
-    let boot = boot_time();
-    loop {
-        let mut guard = match events.readable_mut().await {
-            Ok(guard) => guard,
-            Err(error) => {
-                tracing::error!(%error, "flow events cannot be read any more");
-                return;
+    }
+
+    async fn follow(&mut self, events: Events) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let mut events = datapath::readable(events)?;
+        let mut is_empty = true;
+        loop {
+            // Nobody is woken for more than what has been read. Where nothing comes something may have been lost all the same.
+            if is_empty && let Ok(ready) = timeout(LOOK, ready(&mut events)).await {
+                ready?;
             }
-        };
-        // A burst must not keep this thread from answering commands.
-        const BURST: usize = 256;
-        let view = Arc::clone(&views.borrow());
-        let texts = Arc::clone(&rules.borrow());
-        for _ in 0..BURST {
-            let Some(item) = guard.get_inner_mut().next() else {
-                guard.clear_ready();
-                break;
-            };
-            if let Some(event) = FlowEvent::decode(&item, boot, &view) {
-                let rule = event.rule.and_then(|rule| texts.get(&(event.policy, rule)));
-                tell(&event, rule);
+            sleep(PAUSE).await;
+            self.learn();
+            let boot = boot_time();
+            let mut batch = Vec::new();
+            let mut unread = 0;
+            is_empty = false;
+            for _ in 0..BURST {
+                let Some(item) = events.get_mut().next() else {
+                    is_empty = true;
+                    break;
+                };
+                match self.names.decode(&item, boot) {
+                    Some(event) => {
+                        tell(&event);
+                        batch.push(Entry::Flow(event));
+                    }
+                    None => unread += 1,
+                }
+            }
+            batch.extend(self.losses.look(unread, Instant::now()).map(Entry::Lost));
+            if !batch.is_empty() {
+                self.history.append(batch);
             }
         }
-        drop(guard);
-        tokio::task::yield_now().await;
+    }
+
+    /// Takes over the names of a new view.
+    fn learn(&mut self) {
+        let now = (
+            Arc::clone(&self.views.borrow()),
+            Arc::clone(&self.rules.borrow()),
+        );
+        if !Arc::ptr_eq(&now.0, &self.known.0) || !Arc::ptr_eq(&now.1, &self.known.1) {
+            let names = Names::new(&now.0, now.1.iter());
+            self.names = names.after(std::mem::take(&mut self.names));
+            self.known = now;
+        }
+    }
+}
+
+/// Waits until there is something to read.
+async fn ready(events: &mut AsyncFd<Events>) -> std::io::Result<()> {
+    events.readable_mut().await?.clear_ready();
+    Ok(())
+}
+
+/// What the kernel did not send, and what could not be read.
+struct Losses {
+    kernel: Arc<dyn Kernel>,
+    /// By the kernel's count, which an earlier agent began.
+    told: Option<u64>,
+    unread: u64,
+    last: Option<Instant>,
+}
+
+impl Losses {
+    fn new(kernel: Arc<dyn Kernel>) -> Self {
+        let told = kernel.events_lost().ok();
+        Self {
+            kernel,
+            told,
+            unread: 0,
+            last: None,
+        }
+    }
+
+    /// What is to be told now: once in [`LOOK`] at most, for a flood makes losses all the time.
+    fn look(&mut self, unread: u64, now: Instant) -> Option<Lost> {
+        self.unread += unread;
+        if self
+            .last
+            .is_some_and(|last| now.duration_since(last) < LOOK)
+        {
+            return None;
+        }
+        // A map that cannot be read is told by each scrape of the metrics.
+        let count = self.kernel.events_lost().ok()?;
+        let lost = count.saturating_sub(self.told.unwrap_or(count)) + self.unread;
+        self.told = Some(count);
+        if lost == 0 {
+            return None;
+        }
+        self.unread = 0;
+        self.last = Some(now);
+        Some(Lost {
+            time: SystemTime::now(),
+            lost,
+            by: By::Kernel,
+        })
     }
 }
 
@@ -80,7 +193,9 @@ pub(super) async fn trace(traces: Traces) {
     }
 }
 
-fn tell(event: &FlowEvent, rule: Option<&RuleText>) {
+/// Logs at debug level, at info level where the deciding rule says `log`.
+fn tell(event: &FlowEvent) {
+    let rule = event.rule.as_deref();
     let (text, label) = rule.map_or(("", ""), |rule| (&rule.text, &rule.label));
     if rule.is_some_and(|rule| rule.log) {
         tracing::info!(target: "dfw::flow", rule = text, label, "{event}");
@@ -89,7 +204,7 @@ fn tell(event: &FlowEvent, rule: Option<&RuleText>) {
     }
 }
 
-/// The wall-clock time at which CLOCK_MONOTONIC was zero.
+/// The wall-clock time at which CLOCK_MONOTONIC was zero; it moves when the clock is set or the host sleeps.
 fn boot_time() -> SystemTime {
     let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let since = Duration::new(

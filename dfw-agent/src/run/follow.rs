@@ -1,5 +1,7 @@
 //! The loop that follows source and links, and reconciles.
 
+pub(super) mod orders;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
@@ -15,12 +17,13 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
+use self::orders::Desk;
 use crate::{
     config::Origin,
     datapath::{Datapath, Events, Traces, load},
     exit::{ExitCode, Failure},
     model::View,
-    policy::{Compiler, Options, RuleText},
+    policy::{Compiler, InForce, RuleTexts},
     reconcile::{Attached, Observer, Progress, Reconciler},
     source::{
         Source,
@@ -28,7 +31,7 @@ use crate::{
         inventory::InventorySource,
         netlink::{LinkChange, LinkError, LinkWatcher},
     },
-    telemetry::Metrics,
+    telemetry::{Kernel, Metrics, orders::Asked},
 };
 
 /// A pass over everything even when nothing seems to have changed, and a look at every map entry.
@@ -45,13 +48,11 @@ const NEWS_A_STEP: usize = 256;
 /// After a netlink error.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Text of each rule in force, by policy and number.
-pub(super) type Rules = Arc<BTreeMap<(u32, u16), RuleText>>;
-
 /// Where a pass is published.
 pub(super) struct Published {
     pub(super) view: watch::Sender<Arc<View>>,
-    pub(super) rules: watch::Sender<Rules>,
+    pub(super) rules: watch::Sender<RuleTexts>,
+    pub(super) in_force: watch::Sender<Option<Arc<InForce>>>,
 }
 
 /// What the reconciling thread starts from.
@@ -61,7 +62,7 @@ pub(super) struct Seed {
     /// Where it is written down that a switch of the host must be put back.
     pub(super) marker: PathBuf,
     pub(super) load: load::Options,
-    pub(super) policy: Options,
+    pub(super) desk: Desk,
     pub(super) views: watch::Receiver<Arc<View>>,
     pub(super) published: Published,
     pub(super) halt: Arc<Notify>,
@@ -71,6 +72,8 @@ pub(super) struct Seed {
 pub(super) struct Ready {
     pub(super) metrics: Metrics,
     pub(super) events: Events,
+    /// Says how many events were lost.
+    pub(super) kernel: Arc<dyn Kernel>,
     /// When the programs were loaded with traces.
     pub(super) traces: Option<Traces>,
 }
@@ -89,7 +92,7 @@ impl Seed {
         };
         match self.origin.clone() {
             Origin::Docker { host } => {
-                match DockerSource::connect(Some(&host), &self.policy.prefix).await {
+                match DockerSource::connect(Some(&host), &self.desk.prefix).await {
                     Ok(source) => self.start(source, links, ready).await,
                     Err(error) => drop(ready.send(Err(error.into()))),
                 }
@@ -130,6 +133,7 @@ impl Seed {
         let ready = Ready {
             metrics: metrics.clone(),
             events: datapath.events()?,
+            kernel: datapath.figures(),
             traces: if self.load.traces {
                 Some(datapath.traces()?)
             } else {
@@ -139,7 +143,8 @@ impl Seed {
         let (first, held) = datapath.held();
         let compiler = Compiler::new(first, held);
         let follower = Follower {
-            reconciler: Reconciler::new(datapath, compiler, self.policy),
+            reconciler: Reconciler::new(datapath, compiler, self.desk.options()),
+            desk: self.desk,
             adopts,
             metrics,
             published: self.published,
@@ -155,6 +160,8 @@ enum Next {
     Link(Result<LinkChange, LinkError>),
     /// News of the source.
     Source,
+    /// An order over the command socket, or by SIGHUP.
+    Order(Asked),
     /// A pass.
     Due,
 }
@@ -162,6 +169,7 @@ enum Next {
 /// Everything that the reconciling thread owns.
 struct Follower {
     reconciler: Reconciler<Datapath>,
+    desk: Desk,
     /// Nobody was here before: connections that are open are taken in.
     adopts: bool,
     metrics: Metrics,
@@ -201,10 +209,16 @@ impl Follower {
                                 reread = now;
                             }
                             let mut watcher = self.watcher();
-                            if self.reconciler.watch(thorough, &mut watcher, now) {
+                            let mut is_news = self.reconciler.watch(thorough, &mut watcher, now);
+                            if self.desk.modes.expire() {
+                                self.reconciler.set_options(self.desk.options());
+                                is_news = true;
+                            }
+                            if is_news {
                                 due = earlier(due, soon);
                             }
                         }
+                        Some(asked) = self.desk.orders.recv() => break Next::Order(asked),
                         change = &mut changed => break Next::Link(change),
                         () = source.changed() => break Next::Source,
                         () = wait => break Next::Due,
@@ -223,6 +237,11 @@ impl Follower {
                     due = earlier(due, soon);
                 }
                 Next::Source => due = earlier(due, soon),
+                Next::Order(asked) => {
+                    due = self.obey(asked, &source, &mut links).await;
+                    last = Instant::now();
+                    due = earlier(due, last + PERIOD);
+                }
                 Next::Due => {
                     if source.status().synced {
                         due = self.pass(&source, &mut links).await;
@@ -324,8 +343,15 @@ impl Follower {
         pass.view.resyncs = status.resyncs;
         pass.view.source_events = status.events;
         pass.view.findings.extend(source.findings().iter().cloned());
+        pass.view.findings.extend(self.desk.notes());
+        pass.view.overrides = self.desk.modes.view();
         self.tell(&pass.view);
-        self.published.rules.send_replace(Arc::new(pass.rules));
+        self.published.rules.send_replace(pass.rules);
+        if let Some(in_force) = pass.in_force {
+            self.published
+                .in_force
+                .send_replace(Some(Arc::new(in_force)));
+        }
         self.published.view.send_replace(Arc::new(pass.view));
         self.metrics.observe_reconcile(began.elapsed());
         due

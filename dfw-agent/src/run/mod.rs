@@ -5,29 +5,43 @@
 
 mod events;
 mod follow;
+mod modes;
 mod privileges;
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::SystemTime};
 
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
 };
 
-use self::follow::{Published, Ready, Rules, Seed};
+use self::{
+    follow::{
+        Published, Ready, Seed,
+        orders::{self, Desk},
+    },
+    modes::Modes,
+};
 use crate::{
-    config::{Config, Unlabelled},
+    config::Config,
     datapath::{
         self,
         load::{self, LoadError},
     },
     exit::{ExitCode, Failure},
     model::View,
-    policy::{Mode, Options},
+    policy::{NodePolicy, RuleTexts},
     source::{docker::ConnectError, inventory::InventoryError},
-    telemetry::{http, listen, log::Level},
+    telemetry::{
+        history::{History, Limits},
+        http, listen,
+        log::Level,
+        orders::{Asked, Order, Orders},
+    },
 };
+
+pub(crate) use self::modes::forget as forget_modes;
 
 /// Environment variables for tests: smaller maps, to see what happens when one is full.
 const TEST_POLICY_ENTRIES: &str = "DFW_TEST_POLICY_ENTRIES";
@@ -49,8 +63,15 @@ pub fn run(config: Config) -> Result<(), Failure> {
         listen::bind_unix(&config.socket)?
     };
     privileges::give_up()?;
+    // With the rights that a reload will have.
+    let node = match config.policy.clone() {
+        Some(file) => orders::read(file)?,
+        None => NodePolicy::default(),
+    };
     let (view, views) = watch::channel(Arc::new(View::default()));
-    let (rules, rule_texts) = watch::channel(Rules::default());
+    let (rules, rule_texts) = watch::channel(RuleTexts::default());
+    let (in_force, policies) = watch::channel(None);
+    let (orders, arriving) = mpsc::channel(1);
     let (stop, halt) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (ready, is_ready) = oneshot::channel();
     let seed = Seed {
@@ -58,12 +79,21 @@ pub fn run(config: Config) -> Result<(), Failure> {
         bpffs: config.bpffs,
         marker: datapath::marker(&config.socket),
         load: load_options(config.log_level == Level::Trace),
-        policy: Options {
-            unlabelled: mode(config.unlabelled),
+        desk: Desk {
+            orders: arriving,
+            modes: Modes::open(modes::file(&config.socket)),
+            file: config.policy,
+            unlabelled: config.unlabelled.map(Into::into),
             prefix: config.label_prefix,
+            node: Arc::new(node),
+            findings: Vec::new(),
         },
         views: views.clone(),
-        published: Published { view, rules },
+        published: Published {
+            view,
+            rules,
+            in_force,
+        },
         halt: Arc::clone(&halt),
     };
     let (follower, has_ended) = spawn(seed, ready)?;
@@ -73,20 +103,25 @@ pub fn run(config: Config) -> Result<(), Failure> {
             return Ok(());
         };
         let ready = ready?;
+        let history = Arc::new(History::new(Limits::AGENT, SystemTime::now()));
         let shared = http::Shared {
             view: views.clone(),
             metrics: ready.metrics,
+            in_force: policies,
+            history: Arc::clone(&history),
             stop: Arc::clone(&stop),
+            orders: orders.clone(),
         };
         let forever = std::future::pending;
         tokio::spawn(http::serve(tcp, http::public(shared.clone()), forever()));
         tokio::spawn(http::serve(unix, http::commands(shared), forever()));
-        tokio::spawn(events::log(ready.events, views, rule_texts));
+        let reader = events::Reader::new(history, ready.kernel, views, rule_texts);
+        tokio::spawn(reader.read(ready.events));
         if let Some(traces) = ready.traces {
             tokio::spawn(events::trace(traces));
         }
         tracing::info!(listen = %config.listen, socket = %config.socket.display(), "ready");
-        until_told(&stop, has_ended).await
+        until_told(&stop, &orders, has_ended).await
     });
     halt.notify_one();
     let ended = follower.join();
@@ -142,7 +177,11 @@ fn spawn(
         })
 }
 
-async fn until_told(stop: &Notify, has_ended: oneshot::Receiver<()>) -> Result<(), Failure> {
+async fn until_told(
+    stop: &Notify,
+    orders: &Orders,
+    mut has_ended: oneshot::Receiver<()>,
+) -> Result<(), Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| {
             Failure::new(
@@ -152,26 +191,26 @@ async fn until_told(stop: &Notify, has_ended: oneshot::Receiver<()>) -> Result<(
             )
         })
     };
-    let (mut terminate, mut interrupt) = (
+    let (mut terminate, mut interrupt, mut hang_up) = (
         listen(SignalKind::terminate())?,
         listen(SignalKind::interrupt())?,
+        listen(SignalKind::hangup())?,
     );
-    let by = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        () = stop.notified() => "a command",
-        _ = has_ended => "the end of its other thread",
+    let by = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = hang_up.recv() => {
+                let (order, (answer, _)) = (Order::Reload, oneshot::channel());
+                // What comes of it is logged; one that waits already will do.
+                let _ = orders.try_send(Asked { order, answer });
+            }
+            () = stop.notified() => break "a command",
+            _ = &mut has_ended => break "the end of its other thread",
+        }
     };
     tracing::info!("told to stop by {by}");
     Ok(())
-}
-
-fn mode(unlabelled: Unlabelled) -> Mode {
-    match unlabelled {
-        Unlabelled::Audit => Mode::Audit,
-        Unlabelled::Enforce => Mode::Enforce,
-        Unlabelled::Off => Mode::Off,
-    }
 }
 
 fn load_options(traces: bool) -> load::Options {

@@ -1,28 +1,29 @@
 //! Flow events: what the kernel writes to the ring buffer, made readable with the names of the view.
 
+mod names;
+pub(super) mod wire;
+
 use std::{
     fmt,
-    mem::offset_of,
     net::IpAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use dfw_common::{
-    addr::Addr,
     key::proto,
     reason::{Direction, Reason, Verdict},
-    value::{Event, PolicyEntry},
 };
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+pub use self::names::Names;
 use super::text;
-use crate::model::{EndpointView, View};
 
-/// One new or denied flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One new or denied flow, as the history keeps it: what many events have in common is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowEvent {
     /// When, as milliseconds since 1970 in JSON.
-    #[serde(rename = "time_ms", serialize_with = "unix_millis")]
+    #[serde(rename = "time_ms", with = "wire::millis")]
     pub time: SystemTime,
     /// Who sent the packet.
     pub source: End,
@@ -31,42 +32,88 @@ pub struct FlowEvent {
     /// What it carried.
     pub protocol: Protocol,
     /// Side that was judged: ingress is the destination's.
-    #[serde(serialize_with = "direction")]
+    #[serde(with = "wire::named")]
     pub direction: Direction,
     /// What became of it.
-    #[serde(serialize_with = "verdict")]
+    #[serde(with = "wire::named")]
     pub verdict: Verdict,
     /// Why.
-    #[serde(serialize_with = "reason")]
+    #[serde(with = "wire::named")]
     pub reason: Reason,
-    /// Number of the deciding rule in the judged endpoint's policy.
-    pub rule: Option<u16>,
-    /// The judged endpoint's policy; its number means nothing outside the agent.
-    #[serde(skip)]
-    pub policy: u32,
-    /// Network on which it was seen; empty when it is not managed (any more).
-    pub network: String,
+    /// The rule that decided.
+    #[serde(with = "wire::shared")]
+    pub rule: Option<Arc<Rule>>,
+    /// Network on which it was seen; none when it is not managed (any more).
+    #[serde(with = "wire::shared")]
+    pub network: Option<Arc<String>>,
     /// Length of the frame, bytes.
     pub length: u32,
 }
 
 /// One end of a flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// The endpoint, as people are shown it; none for what is not an endpoint.
-    pub name: Option<String>,
-    /// Its address; none when the packet has none that could be read.
+    /// The endpoint; none for what is not an endpoint.
+    #[serde(flatten, with = "wire::shared")]
+    pub party: Option<Arc<Party>>,
+    /// What it is; none when the packet has no address that could be read.
+    pub class: Option<Class>,
+    /// Its address.
     pub address: Option<IpAddr>,
     /// Its port, where the protocol has ports.
     pub port: Option<u16>,
 }
 
-/// What a packet carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// The names of an endpoint, each cut at [`Party::NAME_MAX`] characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    /// As people are shown it.
+    pub name: String,
+    /// Its container.
+    pub container: String,
+    /// Its project; empty if none.
+    pub project: String,
+    /// Its service; empty if none.
+    pub service: String,
+}
+
+/// What an address is (docs/semantics.md section 2), as far as the view tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// A managed endpoint.
+    Endpoint,
+    /// This host.
+    Host,
+    /// Multicast or broadcast.
+    Group,
+    /// In a managed subnet, but nobody's.
+    Unknown,
+    /// Neither a container nor this host.
+    World,
+}
+
+/// The rule that decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Key of its label.
+    pub label: String,
+    /// Its text, cut at [`Rule::TEXT_MAX`] characters.
+    pub text: String,
+    /// Each new flow that it decides is logged.
+    #[serde(skip)]
+    pub log: bool,
+}
+
+/// What a packet carried; in JSON as in the line: `tcp`, `icmp/8`, `proto-47`, `arp`, `ethertype-0x8847`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// A protocol with ports: `tcp`, `udp` or `sctp`.
-    Ports(&'static str),
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
     /// ICMP, with its type.
     Icmp(u16),
     /// ICMPv6, with its type.
@@ -81,179 +128,101 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_ARP: u16 = 0x0806;
 
+impl Party {
+    /// Most characters of a name. An engine has shorter ones; a label may have any.
+    pub const NAME_MAX: usize = 128;
+}
+
+impl Rule {
+    /// Most characters of a text.
+    pub const TEXT_MAX: usize = 256;
+}
+
 impl FlowEvent {
-    /// Reads an [`Event`] from the bytes of the ring buffer, which need not be aligned. `boot` is the wall-clock time at
-    /// which CLOCK_MONOTONIC was zero. None if there are too few bytes, or a number that this version does not know.
-    pub fn decode(bytes: &[u8], boot: SystemTime, view: &View) -> Option<Self> {
-        let raw = Raw(bytes.get(..size_of::<Event>())?);
-        let direction = *Direction::ALL.get(usize::from(raw.u8(offset_of!(Event, direction))))?;
-        let ifindex = raw.u32(offset_of!(Event, ifindex));
-        let network = raw.u32(offset_of!(Event, network));
-        let ports = (
-            raw.u16(offset_of!(Event, source_port)),
-            raw.u16(offset_of!(Event, destination_port)),
-        );
-        let protocol = match raw.u16(offset_of!(Event, ethertype)) {
-            ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {
-                Protocol::ip(raw.u8(offset_of!(Event, protocol)), ports.1)
-            }
-            ethertype => Protocol::Ethertype(ethertype),
+    /// Bytes that it keeps busy, counted as if it shared nothing.
+    pub fn weight(&self) -> usize {
+        let party = |end: &End| {
+            end.party.as_ref().map_or(0, |party| {
+                let Party {
+                    name,
+                    container,
+                    project,
+                    service,
+                } = &**party;
+                size_of::<Party>() + name.len() + container.len() + project.len() + service.len()
+            })
         };
-        let has_ports = matches!(protocol, Protocol::Ports(_));
-        let names = Names { view, network };
-        let end = |offset, port, owner| {
-            let address = raw.addr(offset);
-            End {
-                name: names.of(owner, address),
-                address: (!address.is_unspecified()).then(|| address.to_ip()),
-                port: has_ports.then_some(port),
-            }
-        };
-        // The judged endpoint is known by its interface, whatever the packet says.
-        let (sender, receiver) = match direction {
-            Direction::Egress => (ifindex, 0),
-            Direction::Ingress => (0, ifindex),
-        };
-        let rule = raw.u16(offset_of!(Event, rule));
-        Some(Self {
-            time: boot.checked_add(Duration::from_nanos(raw.u64(offset_of!(Event, time))))?,
-            source: end(offset_of!(Event, source), ports.0, sender),
-            destination: end(offset_of!(Event, destination), ports.1, receiver),
-            protocol,
-            direction,
-            verdict: Verdict::from_u8(raw.u8(offset_of!(Event, verdict)))?,
-            reason: Reason::from_u8(raw.u8(offset_of!(Event, reason)))?,
-            rule: (rule != PolicyEntry::NO_RULE).then_some(rule),
-            policy: raw.u32(offset_of!(Event, policy)),
-            network: names.network().unwrap_or_default().to_owned(),
-            length: raw.u32(offset_of!(Event, length)),
-        })
+        let rule = self.rule.as_ref().map_or(0, |rule| {
+            size_of::<Rule>() + rule.label.len() + rule.text.len()
+        });
+        size_of::<Self>() + party(&self.source) + party(&self.destination) + rule
     }
 }
 
 impl Protocol {
     fn ip(number: u8, icmp_type: u16) -> Self {
         match number {
-            proto::TCP => Self::Ports("tcp"),
-            proto::UDP => Self::Ports("udp"),
-            proto::SCTP => Self::Ports("sctp"),
+            proto::TCP => Self::Tcp,
+            proto::UDP => Self::Udp,
+            proto::SCTP => Self::Sctp,
             proto::ICMP => Self::Icmp(icmp_type),
             proto::ICMP6 => Self::Icmp6(icmp_type),
             other => Self::Ip(other),
         }
     }
-}
 
-/// The bytes of one event, as many as it has.
-struct Raw<'a>(&'a [u8]);
-
-impl Raw<'_> {
-    fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
-        *self.0[offset..].first_chunk().expect("within the event")
-    }
-
-    fn u8(&self, offset: usize) -> u8 {
-        self.0[offset]
-    }
-
-    fn u16(&self, offset: usize) -> u16 {
-        u16::from_ne_bytes(self.array(offset))
-    }
-
-    fn u32(&self, offset: usize) -> u32 {
-        u32::from_ne_bytes(self.array(offset))
-    }
-
-    fn u64(&self, offset: usize) -> u64 {
-        u64::from_ne_bytes(self.array(offset))
-    }
-
-    fn addr(&self, offset: usize) -> Addr {
-        Addr([0, 4, 8, 12].map(|word| self.u32(offset + word)))
+    const fn has_ports(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp | Self::Sctp)
     }
 }
 
-struct Names<'a> {
-    view: &'a View,
-    network: u32,
-}
-
-impl Names<'_> {
-    fn network(&self) -> Option<&str> {
-        let networks = &self.view.networks;
-        networks
-            .iter()
-            .find(|net| net.ifindex == self.network)
-            .map(|net| net.name.as_str())
-    }
-
-    /// The endpoint with this interface, else the one with this address on the event's network, else the only one with it
-    /// on any network. An address that several have without one of them on the network stays a number.
-    fn of(&self, ifindex: u32, address: Addr) -> Option<String> {
-        let endpoints = &self.view.endpoints;
-        let by_address = || {
-            let ip = (!address.is_unspecified()).then(|| address.to_ip())?;
-            let having = || endpoints.iter().filter(|end| end.addresses.contains(&ip));
-            let network = self.network();
-            having()
-                .find(|end| Some(end.network.as_str()) == network)
-                .or_else(|| {
-                    let mut all = having();
-                    all.next().filter(|_| all.next().is_none())
-                })
-        };
-        let by_ifindex = (ifindex != 0)
-            .then(|| {
-                endpoints
-                    .iter()
-                    .find(|endpoint| endpoint.ifindex == ifindex)
-            })
-            .flatten();
-        by_ifindex
-            .or_else(by_address)
-            .map(EndpointView::display_name)
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Udp => f.write_str("udp"),
+            Self::Sctp => f.write_str("sctp"),
+            Self::Icmp(kind) => write!(f, "icmp/{kind}"),
+            Self::Icmp6(kind) => write!(f, "icmp6/{kind}"),
+            Self::Ip(number) => write!(f, "proto-{number}"),
+            Self::Ethertype(ETHERTYPE_ARP) => f.write_str("arp"),
+            Self::Ethertype(number) => write!(f, "ethertype-{number:#06x}"),
+        }
     }
 }
 
 /// One line, time in UTC: `12:50:15.556  shop/web:43006 -> shop/db:5432/tcp  DENIED  ingress  no-rule`.
 impl fmt::Display for FlowEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of_day = self
-            .time
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis()
-            % 86_400_000;
-        let (seconds, millis) = (of_day / 1000, of_day % 1000);
-        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-        write!(
-            f,
-            "{hours:02}:{minutes:02}:{:02}.{millis:03}  ",
-            seconds % 60
-        )?;
-        let verdict = match self.verdict {
-            Verdict::Allow => "ALLOWED",
-            Verdict::Deny => "DENIED",
-            Verdict::Audit => "AUDIT",
-        };
-        let (direction, reason) = (self.direction.name(), self.reason.name());
         let Self {
             source,
             destination,
             protocol,
             ..
         } = self;
+        let verdict = match self.verdict {
+            Verdict::Allow => "ALLOWED",
+            Verdict::Deny => "DENIED",
+            Verdict::Audit => "AUDIT",
+        };
+        // After a port with a slash, else a word of its own.
+        let before = if protocol.has_ports() { '/' } else { ' ' };
+        let (time, direction, reason) = (
+            TimeOfDay(self.time),
+            self.direction.name(),
+            self.reason.name(),
+        );
         write!(
             f,
-            "{source} -> {destination}{protocol}  {verdict}  {direction}  {reason}"
+            "{time}  {source} -> {destination}{before}{protocol}  {verdict}  {direction}  {reason}"
         )
     }
 }
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.name, self.address) {
-            (Some(name), _) => f.write_str(&text::escape(name))?,
+        match (&self.party, self.address) {
+            (Some(party), _) => f.write_str(&text::escape(&party.name))?,
             (None, Some(IpAddr::V6(address))) if self.port.is_some() => write!(f, "[{address}]")?,
             (None, Some(address)) => write!(f, "{address}")?,
             (None, None) => f.write_str("?")?,
@@ -262,39 +231,20 @@ impl fmt::Display for End {
     }
 }
 
-/// As it follows the destination: `/tcp` after a port, else a word of its own.
-impl fmt::Display for Protocol {
+/// A time in UTC: `12:50:15.556`.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeOfDay(pub SystemTime);
+
+impl fmt::Display for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Ports(name) => write!(f, "/{name}"),
-            Self::Icmp(kind) => write!(f, " icmp/{kind}"),
-            Self::Icmp6(kind) => write!(f, " icmp6/{kind}"),
-            Self::Ip(number) => write!(f, " proto-{number}"),
-            Self::Ethertype(ETHERTYPE_ARP) => f.write_str(" arp"),
-            Self::Ethertype(number) => write!(f, " ethertype-{number:#06x}"),
-        }
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let of_day = since.as_millis() % 86_400_000;
+        let (seconds, millis) = (of_day / 1000, of_day % 1000);
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        let seconds = seconds % 60;
+        write!(f, "{hours:02}:{minutes:02}:{seconds:02}.{millis:03}")
     }
 }
 
-fn unix_millis<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let millis = time
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    serializer.serialize_u64(u64::try_from(millis).unwrap_or(u64::MAX))
-}
-
-fn direction<S: Serializer>(value: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(value.name())
-}
-
-fn verdict<S: Serializer>(value: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(value.name())
-}
-
-fn reason<S: Serializer>(value: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(value.name())
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

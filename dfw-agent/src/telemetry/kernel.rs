@@ -11,6 +11,12 @@ pub trait Kernel: Send + Sync {
     /// # Errors
     /// A map that cannot be read; the scrape then has no figures of the kernel and the error is logged.
     fn read(&self) -> Result<KernelFigures, Box<dyn Error + Send + Sync>>;
+
+    /// Events not sent so far, as in [`KernelFigures::events_lost`]: cheap, for whoever reads the events.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>>;
 }
 
 /// What the maps hold, summed over the CPUs.
@@ -89,6 +95,10 @@ pub(super) mod tests {
         fn read(&self) -> Result<KernelFigures, Box<dyn Error + Send + Sync>> {
             let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             figures.clone().ok_or_else(|| "the maps are gone".into())
+        }
+
+        fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+            Ok(self.read()?.events_lost)
         }
     }
 }

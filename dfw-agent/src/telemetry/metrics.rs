@@ -1,10 +1,12 @@
 //! `/metrics`.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use dfw_common::reason::Verdict;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, Registry, TextEncoder,
     process_collector::ProcessCollector,
@@ -13,7 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     collector::Figures,
-    kernel::Kernel,
+    kernel::{Kernel, KernelFigures},
     ledger::{Ledger, owners},
 };
 use crate::model::View;
@@ -116,6 +118,27 @@ impl Metrics {
         for ifindex in ifindexes {
             ledger.retire(*ifindex);
         }
+    }
+
+    /// The view, with what each endpoint has counted as audited. Blocks while it reads the kernel; what cannot be read is
+    /// told as nothing, and logged.
+    pub fn counted(&self) -> View {
+        let mut view = View::clone(&self.view.borrow());
+        let figures = self.kernel.read().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the counters of endpoints cannot be read");
+            KernelFigures::default()
+        });
+        let mut audited: HashMap<u32, u64> = HashMap::new();
+        for counter in figures.endpoints {
+            if counter.verdict == Verdict::Audit {
+                let sum = audited.entry(counter.ifindex).or_default();
+                *sum = sum.saturating_add(counter.packets);
+            }
+        }
+        for endpoint in &mut view.endpoints {
+            endpoint.audited = audited.remove(&endpoint.ifindex).unwrap_or(0);
+        }
+        view
     }
 
     /// Everything in Prometheus' text format. Blocks while it reads the kernel.

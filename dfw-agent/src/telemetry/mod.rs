@@ -5,12 +5,15 @@
 
 mod collector;
 pub mod events;
+pub mod history;
 pub mod http;
 mod kernel;
 pub mod ledger;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod observe;
+pub mod orders;
 pub mod text;
 
 pub use self::{

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use dfw_agent::{
     model::{BoundNetwork, Container, Endpoint, Inventory, Network},
-    policy::{Compiler, DEFAULT_PREFIX, Held, Mode, Options},
+    policy::{Compiler, Held, Mode, Options},
 };
 use dfw_common::{
     addr::Mac,
@@ -121,7 +121,7 @@ pub(crate) fn tables(rules: usize) -> Tables {
     };
     let options = Options {
         unlabelled: Mode::Enforce,
-        prefix: DEFAULT_PREFIX.to_owned(),
+        ..Options::default()
     };
     let compiled = Compiler::new(1, Held::default()).compile(&inventory, &options);
     let errors: Vec<_> = compiled.findings.iter().map(|f| &f.message).collect();

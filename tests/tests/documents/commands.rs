@@ -40,13 +40,13 @@ pub(crate) fn sessions(block: &Block) -> Result<Vec<Session>, String> {
     Ok(sessions)
 }
 
-/// Runs what needs neither an agent nor root, `echo … | dfw check …`, and compares what it prints; of everything else checks
+/// Runs what needs neither an agent nor root, `echo … | dfw check …` or `dfw explain …`, and compares what it prints; of everything else checks
 /// that whoever reads it would understand it.
 pub(crate) fn check(session: &Session) -> Result<(), String> {
     let stages: Vec<Vec<String>> = pipeline(&session.command)?;
     if let [echo, dfw] = &stages[..]
         && echo[0] == "echo"
-        && dfw[..2] == ["dfw", "check"]
+        && (dfw[..2] == ["dfw", "check"] || dfw[..2] == ["dfw", "explain"])
     {
         let arguments: Vec<&str> = dfw[1..].iter().map(String::as_str).collect();
         let printed = run(&arguments, &echo[1..].join(" ")).text;
@@ -82,6 +82,35 @@ fn understood(words: &[String]) -> Result<(), String> {
                 .ok_or(format!("not one of {known:?}"))
         }
         ["docker", "compose", "config", "--format", "json"] => Ok(()),
+        ["docker", "compose", rest @ ..] => {
+            files_exist(rest, "--file")?;
+            let known = ["up --detach", "stop", "down", "run --rm dfw uninstall"];
+            let is_known = known.iter().any(|known| rest.join(" ").ends_with(known));
+            is_known
+                .then_some(())
+                .ok_or(format!("not one of {known:?}"))
+        }
+        ["docker", "stack", "deploy", options @ .., "dfw"] => {
+            files_exist(options, "--compose-file")
+        }
+        ["kubectl", "apply", options @ ..] => files_exist(options, "--filename"),
+        ["docker", "exec", "dfw", inside @ ..] => understood(
+            &inside
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>(),
+        ),
+        ["docker", "save", "--output", _, image] => {
+            let built = format!("dfw:{}", env!("CARGO_PKG_VERSION"));
+            (*image == built).then_some(()).ok_or(built)
+        }
+        ["docker", "load", "--input", _] => Ok(()),
+        ["systemctl", "status", "dfw"] | ["journalctl", "--unit", "dfw"] => Ok(()),
+        ["promtool", "check", "config", file] => exists(file),
+        ["apt-get", "install", package] if package.starts_with("./") => {
+            let built = concat!("./target/deb/dfw_", env!("CARGO_PKG_VERSION"), "_amd64.deb");
+            (*package == built).then_some(()).ok_or(built.to_owned())
+        }
         ["docker", "run", options @ ..] => {
             let labels: Vec<&str> = options
                 .windows(2)
@@ -107,6 +136,21 @@ fn understood(words: &[String]) -> Result<(), String> {
                 .to_owned(),
         ),
     }
+}
+
+/// The files that this flag names, of which there is one at least.
+fn files_exist(words: &[&str], flag: &str) -> Result<(), String> {
+    let files = words.windows(2).filter(|pair| pair[0] == flag);
+    let files: Vec<&str> = files.map(|pair| pair[1]).collect();
+    if files.is_empty() {
+        return Err(format!("no {flag}"));
+    }
+    files.into_iter().try_for_each(exists)
+}
+
+fn exists(file: &str) -> Result<(), String> {
+    let is_there = root().join(file).is_file();
+    is_there.then_some(()).ok_or(format!("{file} is not there"))
 }
 
 /// A command or flag that the text names.

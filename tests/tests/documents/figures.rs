@@ -36,6 +36,10 @@ impl Kernel for OnePacket {
             ..KernelFigures::default()
         })
     }
+
+    fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        Ok(0)
+    }
 }
 
 /// Labels by metric, from what a scrape would give.
@@ -67,6 +71,27 @@ fn labels_in(rest: &str) -> Vec<String> {
     names.map(|name| name.trim().to_owned()).collect()
 }
 
+/// The labels of a metric that a query may name: those it has, and those that Prometheus adds.
+pub(crate) fn labels_in_queries<'a>(
+    metrics: &'a BTreeMap<String, BTreeSet<String>>,
+    name: &str,
+) -> Option<BTreeSet<&'a str>> {
+    // A histogram's series with the limits.
+    let (name, more) = match name.strip_suffix("_bucket") {
+        Some(bare) => (bare, &["instance", "job", "le"][..]),
+        None => (name, &["instance", "job"][..]),
+    };
+    let known = metrics.get(name)?.iter().map(String::as_str);
+    Some(known.chain(more.iter().copied()).collect())
+}
+
+/// The labels that a query groups by: `by (a, b)`.
+pub(crate) fn grouped_by(query: &str) -> Vec<&str> {
+    let lists = query.split("by (").skip(1);
+    let labels = lists.flat_map(|rest| rest.split(')').next().unwrap_or(rest).split(','));
+    labels.map(str::trim).collect()
+}
+
 /// Every word of the form `dfw_…`, with the labels that follow it in braces.
 pub(crate) fn mentions(text: &str) -> Vec<(String, Vec<String>)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -76,6 +101,10 @@ pub(crate) fn mentions(text: &str) -> Vec<(String, Vec<String>)> {
             continue;
         }
         let rest = &text[start..];
+        // Not the package dfw_0.1.0.
+        if rest[4..].starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
         let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let labels = rest[end..].strip_prefix('{').map(labels_in);
         found.push((rest[..end].to_owned(), labels.unwrap_or_default()));

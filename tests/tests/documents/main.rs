@@ -3,8 +3,8 @@
 //! Each fenced block has a language that says how it is checked; one that is not known here is an error, so that nothing goes unchecked:
 //! - `console`: lines that begin with `$ ` or, for root, `# ` are commands (see `commands`), the others their output;
 //! - `yaml`: a compose file, whose labels `dfw check` finds nothing to say about;
-//! - `toml`: an inventory file, or the configuration if the first line names that file;
-//! - `promql`: its metrics and labels exist;
+//! - `toml`: an inventory file, or the configuration or the policy file if the first line names that;
+//! - `promql`: its metrics and labels exist, as in the queries of deploy/;
 //! - `text`: pictures and grammar, without commands.
 
 mod catalogue;
@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 use dfw_agent::{
     config::{DEFAULT_FILE, Settings},
     exit::ExitCode,
-    policy::{DEFAULT_PREFIX, check_container},
+    policy::{DEFAULT_PREFIX, NodePolicy, check_container},
     source::{Source as _, inventory::InventorySource},
 };
 use dfw_common::reason::Reason;
@@ -165,6 +165,15 @@ fn inventories_and_configurations_are_read() {
             settings.unwrap_or_else(|error| panic!("{}: {error}", block.place));
             continue;
         }
+        if block
+            .lines
+            .first()
+            .is_some_and(|line| line.ends_with("/policy.toml"))
+        {
+            let policy = NodePolicy::parse("policy.toml", &block.lines.join("\n"));
+            policy.unwrap_or_else(|mistakes| panic!("{}: {mistakes:#?}", block.place));
+            continue;
+        }
         let source = InventorySource::open(&file);
         let source = source.unwrap_or_else(|error| panic!("{}: {error}", block.place));
         for container in &source.snapshot().containers {
@@ -205,21 +214,67 @@ fn metrics_are_those_of_the_agent() {
 }
 
 #[test]
-fn queries_group_by_labels_that_exist() {
+fn queries_name_metrics_and_labels_that_exist() {
     let metrics = figures::metrics();
-    for block in blocks_of("promql") {
-        let query = block.lines.join(" ");
-        let grouped = query.split("by (").skip(1);
-        for label in grouped.flat_map(|rest| rest.split(')').next().unwrap_or(rest).split(',')) {
-            let label = label.trim().to_owned();
-            let is_known = figures::mentions(&query).iter().any(|(name, _)| {
-                metrics
-                    .get(name)
-                    .is_some_and(|known| known.contains(&label))
-            });
-            assert!(is_known, "{}: no label {label}", block.place);
+    let mut queries: Vec<(String, String)> = blocks_of("promql")
+        .into_iter()
+        .map(|block| (block.place, block.lines.join(" ")))
+        .collect();
+    queries.extend(queries_of("deploy/prometheus-rules.yaml", "expr: "));
+    queries.extend(queries_of("deploy/grafana-dashboard.json", "\"expr\": "));
+    queries.extend(queries_of("deploy/grafana-dashboard.json", "\"query\": "));
+    assert!(queries.len() > 30, "{queries:#?}");
+    let mut wrong = Vec::new();
+    for (place, query) in queries {
+        let mut known = BTreeSet::new();
+        for (name, labels) in figures::mentions(&query) {
+            let Some(own) = figures::labels_in_queries(&metrics, &name) else {
+                wrong.push(format!("{place}: {name} is no metric"));
+                continue;
+            };
+            let strange = labels.iter().filter(|label| !own.contains(label.as_str()));
+            wrong.extend(strange.map(|label| format!("{place}: {name} has no label {label}")));
+            known.extend(own);
+        }
+        let strange = figures::grouped_by(&query).into_iter();
+        let strange = strange.filter(|label| !known.contains(label));
+        wrong.extend(strange.map(|label| format!("{place}: no label {label} in {query}")));
+    }
+    none(wrong);
+}
+
+/// What follows this key in a file of deploy/, each to the end of its block: more lines belong to it while they are further in.
+fn queries_of(file: &str, key: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join(file)).expect(file);
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let lines: Vec<&str> = text.lines().collect();
+    let starts = (0..lines.len()).filter(|at| lines[*at].trim_start().starts_with(key));
+    starts
+        .map(|at| {
+            let more = lines[at + 1..].iter();
+            let more = more.take_while(|line| indent(line) > indent(lines[at]));
+            let query: Vec<&str> = std::iter::once(&lines[at]).chain(more).copied().collect();
+            (format!("{file}:{}", at + 1), query.join(" "))
+        })
+        .collect()
+}
+
+/// What the agent is quoted with, `…` for what differs.
+#[test]
+fn quoted_messages_are_those_of_the_agent() {
+    let sources = ["", "datapath", "source", "source/docker", "telemetry"];
+    let sources = sources.map(|room| sources_of(&format!("dfw-agent/src/{room}")));
+    let sources = sources.concat();
+    let mut wrong = Vec::new();
+    for row in markdown::table("docs/troubleshooting.md", "it says") {
+        for message in row[0].split('`').skip(1).step_by(2) {
+            let mut parts = message.split('…').map(str::trim);
+            if !parts.all(|part| sources.contains(part)) {
+                wrong.push(format!("{message}: the agent does not say so"));
+            }
         }
     }
+    none(wrong);
 }
 
 #[test]

@@ -25,16 +25,14 @@ const ACCEPTED_EXCEPTION: &str = "LLVM-exception";
 
 /// Checks what `cargo metadata` says of the dependencies on this platform, those of tests included.
 pub(super) fn run() -> Result<()> {
-    let version = sh::read(std::process::Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.context("rustc -vV names no host")?;
+    let host = workspace::host()?;
     let mut cargo = workspace::cargo("metadata");
     cargo.args([
         "--format-version",
         "1",
         "--locked",
         "--filter-platform",
-        host,
+        &host,
     ]);
     let metadata: Value = serde_json::from_str(&sh::read(&mut cargo)?).context("cargo metadata")?;
     let packages = metadata["packages"]

@@ -69,6 +69,15 @@ const ROWS: &[Row] = &[
         || bpf_linker_fits(),
     ),
     (
+        Scope::Build,
+        Need {
+            name: "a static C library",
+            fix: Fix::Packages(&["libc6-dev"]),
+            by_hand: "your system's package of libc.a: glibc-static, say",
+        },
+        || has_static_libc(),
+    ),
+    (
         Scope::Lint,
         Need {
             name: "clippy for BPF",
@@ -104,6 +113,9 @@ const ROWS: &[Row] = &[
         tool("a static busybox", &["busybox-static"]),
         || in_path("busybox"),
     ),
+    (Scope::Test, tool("systemd-analyze", &["systemd"]), || {
+        in_path("systemd-analyze")
+    }),
     (Scope::Test, tool("ip and bridge", &["iproute2"]), || {
         in_path("ip") && in_path("bridge")
     }),
@@ -146,6 +158,12 @@ fn bpf_linker_fits() -> bool {
         sh::read(Command::new(linker).arg("--version"))
             .is_ok_and(|version| version.trim().starts_with("bpf-linker 0.13."))
     })
+}
+
+fn has_static_libc() -> bool {
+    // A path where there is one, else the name as it was asked for.
+    let answer = sh::read(Command::new("cc").arg("-print-file-name=libc.a"));
+    answer.is_ok_and(|path| Path::new(path.trim()).is_absolute())
 }
 
 fn toolchain_has_clippy() -> bool {

@@ -16,7 +16,7 @@ const GENERAL: &str = "a peer is service:N, project:N, group:N, container:N, net
 
 /// Reads a peer; none when a problem was reported.
 pub(super) fn parse(parser: &mut Parser<'_>, token: &Token) -> Option<Peer> {
-    match peer(parser.word(token)) {
+    match read(parser.word(token)) {
         Ok(peer) => Some(peer),
         Err(what) => {
             parser.report(what, &token.span);
@@ -25,7 +25,8 @@ pub(super) fn parse(parser: &mut Parser<'_>, token: &Token) -> Option<Peer> {
     }
 }
 
-fn peer(word: &str) -> Result<Peer, What> {
+/// The peer that a word names.
+pub(in crate::policy) fn read(word: &str) -> Result<Peer, What> {
     match word {
         "host" => return Ok(Peer::Host),
         "world" => return Ok(Peer::World),
@@ -47,6 +48,11 @@ fn peer(word: &str) -> Result<Peer, What> {
         Some((kind, _)) => nearest(kind, KINDS).map(|right| format!("did you mean `{right}:`?")),
         None => nearest(word, WORDS).map(|right| format!("did you mean `{right}`?")),
     };
+    // As commands show a service.
+    let near = near.or_else(|| {
+        let (project, name) = word.split_once('/')?;
+        (is_name(project) && is_name(name)).then(|| format!("did you mean `service:{word}`?"))
+    });
     match near {
         None if is_name(word) => Err(What::PeerWithoutKind(shown(word))),
         None => Err(What::UnknownPeer {

@@ -74,6 +74,7 @@ fn prefix_is_changeable() {
     let options = crate::policy::Options {
         unlabelled: Mode::Audit,
         prefix: "fw/".to_owned(),
+        ..crate::policy::Options::default()
     };
     let compiled = Compiler::new(1, Held::default()).compile(&node.0, &options);
     assert_eq!(

@@ -1,6 +1,9 @@
 //! Tests of the whole room.
 
 mod addresses;
+mod ceiling;
+mod explain;
+mod file;
 mod governed;
 mod grammar;
 mod kernel;

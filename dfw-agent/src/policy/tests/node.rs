@@ -10,13 +10,13 @@ use crate::{
         BoundNetwork, Container, Endpoint, Finding, HostAddress, Inventory, LABEL_PROJECT,
         LABEL_SERVICE, Network,
     },
-    policy::{Compiled, Compiler, DEFAULT_PREFIX, Held, Mode, Options},
+    policy::{Compiled, Compiler, Held, Mode, Options},
 };
 
 pub(super) fn options(unlabelled: Mode) -> Options {
     Options {
         unlabelled,
-        prefix: DEFAULT_PREFIX.to_owned(),
+        ..Options::default()
     }
 }
 

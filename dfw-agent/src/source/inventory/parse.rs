@@ -6,7 +6,7 @@ use dfw_common::addr::Mac;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::model::{Attachment, Container, Network, Snapshot};
+use crate::model::{Attachment, Container, Network, Snapshot, position};
 
 /// What is wrong, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -192,11 +192,10 @@ fn read_mac(text: &str, word: &Spanned<String>) -> Result<Mac, Mistake> {
 }
 
 fn mistake(text: &str, span: Range<usize>, message: String) -> Mistake {
-    let before = text.get(..span.start).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (line, column) = position(text, span.start);
     Mistake {
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
+        line,
+        column,
         message,
     }
 }

@@ -28,6 +28,7 @@ fn endpoint(ifindex: u32, project: &str, service: &str) -> EndpointView {
         governed: true,
         state: "ready".to_owned(),
         rules: Vec::new(),
+        ..EndpointView::default()
     }
 }
 

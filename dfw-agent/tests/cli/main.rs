@@ -1,5 +1,9 @@
 //! The binary as a user meets it: exit codes, messages, precedence, and the commands against a served socket.
 
+mod check;
+mod explain;
+mod live;
+
 use std::{
     error::Error,
     fs,
@@ -9,11 +13,18 @@ use std::{
     process::{Command, Output, Stdio},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use dfw_agent::{
-    model::{EndpointView, View},
-    telemetry::{Kernel, KernelFigures, Metrics, http, listen},
+    model::{EndpointView, Finding, Level, Refused, View},
+    policy::InForce,
+    telemetry::{
+        Kernel, KernelFigures, Metrics,
+        history::{History, Limits},
+        http, listen,
+        orders::{Asked, Order},
+    },
 };
 use tokio::sync::{Notify, watch};
 
@@ -77,7 +88,14 @@ fn help_and_version_are_results() {
 
 #[test]
 fn a_wrong_command_line_is_2() {
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 13] = [
+        &["mode", "service:shop/db"],
+        &["mode", "world", "off"],
+        &["mode", "service:db", "off"],
+        &["mode", "any", "of"],
+        &["mode", "any", "off", "--clear"],
+        &["mode", "any", "off", "--for", "10"],
+        &["mode", "any", "--clear", "--for", "10m"],
         &[],
         &["nonsense"],
         &["ls", "--output", "xml"],
@@ -97,8 +115,18 @@ fn a_wrong_command_line_is_2() {
 
 #[test]
 fn no_agent_is_69_with_the_remedy() {
-    for command in ["status", "ls"] {
-        let output = run(&[command, "--socket", "/nonexistent/dfw.sock"]);
+    let commands: [&[&str]; 8] = [
+        &["status"],
+        &["ls"],
+        &["observe"],
+        &["top"],
+        &["explain", "web", "db", "tcp/5432"],
+        &["reload"],
+        &["mode"],
+        &["mode", "any", "off"],
+    ];
+    for command in commands {
+        let output = run(&[command, &["--socket", "/nonexistent/dfw.sock"]].concat());
         assert_eq!(code(&output), 69);
         insta::allow_duplicates! {
             insta::assert_snapshot!(stderr(&output), @r"
@@ -134,7 +162,7 @@ fn a_wrong_configuration_is_78_with_its_place() {
     let output = run(&["run", "--config", file]);
     assert_eq!(code(&output), 78);
     insta::assert_snapshot!(stderr(&output).replace(file, "FILE"), @r#"
-    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`
+    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`
     hint: the keys are the flags of `dfw run --help` without the dashes in front, as in label-prefix = "dfw."
     "#);
 
@@ -193,7 +221,12 @@ fn the_manual_and_the_completions_know_every_command() {
         "run",
         "status",
         "ls",
+        "observe",
+        "top",
         "check",
+        "explain",
+        "reload",
+        "mode",
         "uninstall",
         "completions",
         "man",
@@ -246,6 +279,34 @@ fn check_reads_what_it_is_given() {
 }
 
 #[test]
+fn a_policy_file_is_checked_before_it_is_taken_over() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("policy.toml");
+    let place = file.to_str().expect("UTF-8");
+    let check = |text: &str| {
+        fs::write(&file, text).expect("written");
+        let output = run(&["check", place]);
+        (
+            code(&output),
+            stdout(&output).replace(place, "FILE") + &stderr(&output),
+        )
+    };
+    let right = "[[rules]]\nfor = \"any\"\ningress = \"tcp/80 from any; tcp/81 from host\"\n";
+    assert_eq!(check(right), (0, "ok: 2 rules for the node\n".to_owned()));
+    let (code, said) = check(&right.replace("host", "hosts"));
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(said, @r"
+    error[unknown-peer]: unknown peer `hosts`: did you mean `host`?
+      --> FILE:3:41
+       |
+       | tcp/80 from any; tcp/81 from hosts
+       |                              ^^^^^
+
+    1 error: the file would change nothing
+    ");
+}
+
+#[test]
 fn a_compose_file_goes_through_docker_compose() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("compose.yaml");
@@ -274,6 +335,25 @@ fn a_compose_file_goes_through_docker_compose() {
         (0, "ok: 1 container, 0 with dfw. labels\n".to_owned())
     );
 
+    let mut command = dfw(&["check", "-f", "a.yaml", "b.yml", "c.json"]);
+    command
+        .current_dir(directory.path())
+        .env("PATH", directory.path());
+    fs::write(directory.path().join("a.yaml"), "").expect("written");
+    fs::write(directory.path().join("b.yml"), "").expect("written");
+    let alone = r#"{"name":"other","services":{"api":{}}}"#;
+    fs::write(directory.path().join("c.json"), alone).expect("written");
+    let merge = r#"[ "$*" = "compose --file a.yaml --file b.yml config --format json" ] || exit 9
+        echo '{"name":"shop","services":{"db":{},"web":{}}}'"#;
+    fs::write(&docker, format!("#!/bin/sh\n{merge}\n")).expect("written");
+    let output = command.output().expect("the binary runs");
+    assert_eq!(
+        stdout(&output),
+        "ok: 3 containers, 0 with dfw. labels\n",
+        "{}",
+        stderr(&output)
+    );
+
     for absent in [
         None,
         Some("echo unknown command: docker compose >&2; exit 1"),
@@ -289,7 +369,7 @@ fn a_compose_file_goes_through_docker_compose() {
     }
 
     let (code, said) = check(Some(
-        "[ $2 = version ] && exit 0; echo services must be a mapping >&2; exit 1",
+        "[ $2 = version ] && exit 0; echo level=warning TAG is not set >&2; echo services must be a mapping >&2; exit 1",
     ));
     assert_eq!(code, 78);
     insta::assert_snapshot!(said, @r"
@@ -305,23 +385,35 @@ impl Kernel for Idle {
     fn read(&self) -> Result<KernelFigures, Box<dyn Error + Send + Sync>> {
         Ok(KernelFigures::default())
     }
+
+    fn events_lost(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        Ok(0)
+    }
 }
 
 /// The command socket with a fixed view; ends when told to stop, as the agent does.
 struct Served {
     _directory: tempfile::TempDir,
     socket: PathBuf,
+    history: Arc<History>,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Served {
     fn new(view: View) -> Self {
+        Self::with(view, None)
+    }
+
+    fn with(view: View, in_force: Option<InForce>) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("dfw.sock");
         let stop = Arc::new(Notify::new());
+        let history = Arc::new(History::new(Limits::AGENT, SystemTime::UNIX_EPOCH));
+        let shown = Arc::clone(&history);
         let (ready, is_ready) = mpsc::channel();
         let (path, told) = (socket.clone(), Arc::clone(&stop));
+        let (orders, arriving) = tokio::sync::mpsc::channel(1);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -334,8 +426,12 @@ impl Served {
                 let shared = http::Shared {
                     view,
                     metrics,
+                    in_force: watch::channel(in_force.map(Arc::new)).1,
+                    history: shown,
                     stop: Arc::clone(&told),
+                    orders,
                 };
+                tokio::spawn(refuse(arriving));
                 ready.send(()).expect("somebody waits");
                 http::serve(listener, http::commands(shared), told.notified()).await;
             });
@@ -344,6 +440,7 @@ impl Served {
         Self {
             _directory: directory,
             socket,
+            history,
             stop,
             thread: Some(thread),
         }
@@ -355,6 +452,31 @@ impl Served {
             .arg(&self.socket)
             .output()
             .expect("the binary runs")
+    }
+}
+
+/// Refuses what it is told, as an agent does that was started with a bad file or knows nobody.
+async fn refuse(mut arriving: tokio::sync::mpsc::Receiver<Asked>) {
+    while let Some(Asked { order, answer }) = arriving.recv().await {
+        let is_config = matches!(order, Order::Reload);
+        let finding = Finding {
+            label: "/etc/dfw/policy.toml:3:11".to_owned(),
+            text: "tcp/0 from any".to_owned(),
+            span: Some((0, 5)),
+            ..Finding::new(
+                Level::Error,
+                "port-range",
+                "",
+                "0 is out of range".to_owned(),
+            )
+        };
+        let refused = Refused {
+            is_config,
+            message: format!("{order:?}"),
+            hint: "put that right".to_owned(),
+            findings: if is_config { vec![finding] } else { Vec::new() },
+        };
+        answer.send(Err(refused)).expect("somebody waits");
     }
 }
 
@@ -388,6 +510,7 @@ fn view() -> View {
             governed: true,
             state: "ready".to_owned(),
             rules: vec!["tcp/5432 from service:api".to_owned()],
+            ..EndpointView::default()
         }],
         ..View::default()
     }
@@ -415,6 +538,45 @@ fn status_and_ls_ask_the_agent() {
     let seen: View =
         serde_json::from_slice(&served.run(&["status", "-o", "json"]).stdout).expect("JSON");
     assert_eq!(seen, view());
+}
+
+#[test]
+fn an_order_that_is_refused_says_why() {
+    let served = Served::new(view());
+    let output = served.run(&["reload"]);
+    assert_eq!(code(&output), 78);
+    insta::assert_snapshot!(stdout(&output) + &stderr(&output), @r"
+    error[port-range]: 0 is out of range
+      --> /etc/dfw/policy.toml:3:11
+       |
+       | tcp/0 from any
+       | ^^^^^
+
+    dfw: error: Reload
+    hint: put that right
+    ");
+    let output = served.run(&["mode", "service:shop/dbb", "off", "--for", "10m"]);
+    assert_eq!(code(&output), 1);
+    insta::assert_snapshot!(stdout(&output) + &stderr(&output), @r#"
+    dfw: error: Switch(SwitchOrder { selector: "service:shop/dbb", mode: Some("off"), seconds: Some(600) })
+    hint: put that right
+    "#);
+    let output = served.run(&["mode", "any", "--clear", "-o", "json"]);
+    assert_eq!(code(&output), 1);
+    serde_json::from_slice::<Refused>(&output.stdout).expect("JSON");
+}
+
+#[test]
+fn a_selector_or_mode_that_is_misspelt_is_told() {
+    let said = |arguments: &[&str]| {
+        let said = stderr(&run(arguments));
+        said.lines().next().unwrap_or_default().to_owned()
+    };
+    insta::assert_snapshot!(said(&["mode", "servce:shop/db", "off"]), @"error: invalid value 'servce:shop/db' for '[SELECTOR]': unknown peer `servce:shop/db`: did you mean `service:`?");
+    insta::assert_snapshot!(said(&["mode", "shop/db", "off"]), @"error: invalid value 'shop/db' for '[SELECTOR]': unknown peer `shop/db`: did you mean `service:shop/db`?");
+    insta::assert_snapshot!(said(&["mode", "service:db", "off"]), @"error: invalid value 'service:db' for '[SELECTOR]': `service:db` names no project, and there is none here to take: write service:PROJECT/db");
+    insta::assert_snapshot!(said(&["mode", "any", "enforced"]), @"error: invalid value 'enforced' for '[MODE]': did you mean `enforce`?");
+    insta::assert_snapshot!(said(&["mode", "any", "off", "--for", "10 minutes"]), @"error: invalid value '10 minutes' for '--for <TIME>': write a number and a unit: 30s, 5m, 2h, 1d");
 }
 
 #[test]

@@ -9,10 +9,9 @@ use std::{
 
 use serde_json::Value;
 
-use super::{compose, inspect, lines};
+use super::{Offline, compose, inspect, lines};
 use crate::{
     exit::{ExitCode, Failure},
-    model::Container,
     telemetry::text,
 };
 
@@ -20,15 +19,49 @@ const PIPE: &str = "pipe it in: `docker compose config --format json | dfw check
 
 /// The text and where it came from.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(in crate::cli) struct Input {
     /// A path, or `stdin`.
-    name: String,
-    text: String,
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) text: String,
+}
+
+/// Reads files, `-` for standard input. YAML files go through `docker compose` together, as one project: it knows how to
+/// read and merge them.
+pub(in crate::cli) fn read(files: &[String]) -> Result<Offline, Failure> {
+    let mut inputs = Vec::new();
+    let mut yaml = Vec::new();
+    for file in files {
+        let input = Input::read(file)?;
+        match (is_yaml(file, &input.text), file.as_str()) {
+            (false, _) => inputs.push(input),
+            (true, "-") => {
+                return Err(unusable(
+                    &input.name,
+                    "YAML is read by docker compose only",
+                    PIPE,
+                ));
+            }
+            (true, path) => yaml.push(path),
+        }
+    }
+    if !yaml.is_empty() {
+        inputs.push(Input {
+            text: from_yaml(&yaml)?,
+            name: yaml.join(" and "),
+        });
+    }
+    let mut offline = Offline {
+        is_whole: true,
+        ..Offline::default()
+    };
+    for input in inputs {
+        input.add_to(&mut offline)?;
+    }
+    Ok(offline)
 }
 
 impl Input {
-    /// Reads a file, or standard input for `-`. A YAML file goes through `docker compose`, which knows how to read it.
-    pub(super) fn read(file: &str) -> Result<Self, Failure> {
+    pub(in crate::cli) fn read(file: &str) -> Result<Self, Failure> {
         let (name, read) = if file == "-" {
             let mut text = String::new();
             ("stdin", io::stdin().read_to_string(&mut text).map(|_| text))
@@ -43,11 +76,6 @@ impl Input {
                 "name a text file, or `-` for standard input",
             )
         })?;
-        let text = match (is_yaml(file, &text), file) {
-            (false, _) => text,
-            (true, "-") => return Err(unusable(name, "YAML is read by docker compose only", PIPE)),
-            (true, path) => from_yaml(path)?,
-        };
         Ok(Self {
             name: name.to_owned(),
             text,
@@ -55,33 +83,38 @@ impl Input {
     }
 
     /// The containers that it tells of.
-    pub(super) fn containers(self) -> Result<Vec<Container>, Failure> {
+    fn add_to(self, offline: &mut Offline) -> Result<(), Failure> {
         let Self { name, text } = self;
         let is_json = matches!(text.trim_start().as_bytes().first(), Some(b'{' | b'['));
-        let containers = if is_json {
+        let read = if is_json {
             serde_json::from_str(&text)
                 .map_err(|error| error.to_string())
-                .and_then(from_json)
+                .and_then(|document| from_json(document, offline))
         } else {
-            lines::container(&name, &text).map(|container| vec![container])
+            lines::container(&name, &text).map(|container| {
+                offline.is_whole = false;
+                offline.containers.push(container);
+            })
         };
-        containers
-            .map_err(|error| unusable(&name, &error, "`dfw check --help` tells what can be read"))
+        read.map_err(|error| unusable(&name, &error, "`dfw check --help` tells what can be read"))
     }
 }
 
-fn from_json(document: Value) -> Result<Vec<Container>, String> {
-    match document {
-        Value::Array(documents) => inspect::containers(documents),
+fn from_json(document: Value, offline: &mut Offline) -> Result<(), String> {
+    let inspected = match document {
         Value::Object(object) if object.contains_key("services") => {
-            compose::containers(Value::Object(object))
+            return compose::add_to(offline, Value::Object(object));
         }
+        Value::Array(documents) => documents,
         other @ (Value::Object(_)
         | Value::Null
         | Value::Bool(_)
         | Value::Number(_)
-        | Value::String(_)) => inspect::containers(vec![other]),
-    }
+        | Value::String(_)) => vec![other],
+    };
+    offline.is_whole = false;
+    offline.containers.extend(inspect::containers(inspected)?);
+    Ok(())
 }
 
 fn unusable(name: &str, why: &str, hint: &str) -> Failure {
@@ -100,21 +133,24 @@ fn is_yaml(file: &str, text: &str) -> bool {
         || text.lines().any(|line| line.trim_end() == "services:")
 }
 
-fn from_yaml(path: &str) -> Result<String, Failure> {
+fn from_yaml(paths: &[&str]) -> Result<String, Failure> {
     let compose = |arguments: &[&str]| {
         Command::new("docker")
             .arg("compose")
             .args(arguments)
             .output()
     };
+    let name = paths.join(" and ");
     let absent = || {
         unusable(
-            path,
+            &name,
             "YAML is read by `docker compose`, which is not installed",
             PIPE,
         )
     };
-    let output = compose(&["--file", path, "config", "--format", "json"]).map_err(|_| absent())?;
+    let files = paths.iter().flat_map(|path| ["--file", path]);
+    let arguments: Vec<&str> = files.chain(["config", "--format", "json"]).collect();
+    let output = compose(&arguments).map_err(|_| absent())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -122,10 +158,12 @@ fn from_yaml(path: &str) -> Result<String, Failure> {
     if !compose(&["version"]).is_ok_and(|output| output.status.success()) {
         return Err(absent());
     }
+    // Warnings come first.
     let said = String::from_utf8_lossy(&output.stderr);
+    let error = said.lines().rev().find(|line| !line.trim().is_empty());
     Err(unusable(
-        path,
-        said.trim(),
+        &name,
+        error.unwrap_or("docker compose refuses it").trim(),
         "put right what docker compose says of it",
     ))
 }
@@ -133,14 +171,17 @@ fn from_yaml(path: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Container;
 
     fn names(text: &str) -> Result<Vec<String>, Failure> {
         let input = Input {
             name: "stdin".to_owned(),
             text: text.to_owned(),
         };
-        let containers = input.containers()?;
-        Ok(containers.iter().map(Container::display_name).collect())
+        let mut offline = Offline::default();
+        input.add_to(&mut offline)?;
+        let containers = offline.containers.iter();
+        Ok(containers.map(Container::display_name).collect())
     }
 
     #[test]

@@ -1,0 +1,546 @@
+//! What `dfw explain` answers.
+
+use std::sync::Arc;
+
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::{
+    file::with_file,
+    node::{Node, container, options, service},
+    random::inventory,
+};
+use crate::{
+    model::{Container, Inventory, Unanswerable, Unprotected},
+    policy::{Explanation, InForce, Mode, Options, Override, Question, Select, Side, explain},
+};
+
+fn in_force(inventory: Inventory, unlabelled: Mode) -> InForce {
+    InForce::planned(inventory, options(unlabelled))
+}
+
+fn ask(node: &InForce, question: &str) -> Result<Explanation, Unanswerable> {
+    let words: Vec<&str> = question.split(' ').collect();
+    let [from, to, ports] = words[..].try_into().expect("three words");
+    let word = str::to_owned;
+    explain(
+        node,
+        &Question {
+            from: word(from),
+            to: word(to),
+            ports: word(ports),
+        },
+    )
+}
+
+/// An answer as short lines.
+fn told(node: &InForce, question: &str) -> String {
+    let explanation = match ask(node, question) {
+        Ok(explanation) => explanation,
+        Err(Unanswerable { message, hint }) => return format!("{message}: {hint}"),
+    };
+    let mut lines = Vec::new();
+    for path in &explanation.paths {
+        for pair in &path.pairs {
+            lines.push(format!("{} -> {} {}", pair.from, pair.to, pair.family));
+        }
+        for side in &path.sides {
+            let (endpoint, verdict) = (&side.endpoint, &side.verdict);
+            lines.push(format!(
+                "{} {endpoint} {verdict} {}",
+                side.direction, side.why
+            ));
+        }
+        for hint in path.sides.iter().filter_map(|side| side.hint.as_ref()) {
+            lines.push(format!("hint: {} {}", hint.on, hint.text));
+        }
+    }
+    lines.extend(explanation.notes.iter().map(|note| format!("note: {note}")));
+    lines.push(
+        if explanation.passes {
+            "passes"
+        } else {
+            "denied"
+        }
+        .to_owned(),
+    );
+    lines.join("\n")
+}
+
+/// web, two of db and a guest on a network of both families; cache on another one.
+fn shop() -> Node {
+    let web = service(
+        "shop",
+        "web",
+        &[
+            ("dfw.egress", "any to service:db"),
+            ("dfw.ingress", "tcp/80 from world"),
+        ],
+    );
+    let db = service(
+        "shop",
+        "db",
+        &[(
+            "dfw.ingress",
+            "tcp/1-1024 from 10.0.0.2; deny tcp/22 from any",
+        )],
+    );
+    let other = Container {
+        id: "id-2".to_owned(),
+        name: "shop-db-2".to_owned(),
+        ..db.clone()
+    };
+    let audit = container("guest", &[("dfw.mode", "audit")]);
+    let cache = service("back", "cache", &[("dfw.ingress", "")]);
+    let plain = container("plain", &[]);
+    let [web, db, other, audit, cache, plain] = [web, db, other, audit, cache, plain].map(Arc::new);
+    Node::default()
+        .network(10, "lan", &["10.0.0.0/24", "fd00::/64"])
+        .network(11, "far", &["10.0.1.0/24"])
+        .host(10, "10.0.0.1/24")
+        .host(10, "fd00::1/64")
+        .host(11, "10.0.1.1/24")
+        .endpoint(100, 10, &web, &["10.0.0.2", "fd00::2", "fe80::2"])
+        .endpoint(101, 10, &db, &["10.0.0.3", "fd00::3"])
+        .endpoint(102, 10, &other, &["10.0.0.4", "fd00::4"])
+        .endpoint(103, 10, &audit, &["10.0.0.5"])
+        .endpoint(104, 11, &cache, &["10.0.1.2"])
+        .endpoint(105, 10, &plain, &["10.0.0.6"])
+}
+
+fn node() -> InForce {
+    in_force(shop().0, Mode::Audit)
+}
+
+#[test]
+fn the_deciding_rule_and_what_is_missing() {
+    assert_snapshot!(told(&node(), "shop/web shop/db tcp/5432"), @r#"
+    shop-web-1 -> shop-db-1 IPv4
+    shop-web-1 -> shop-db-1 IPv6
+    shop-web-1 -> shop-db-2 IPv4
+    shop-web-1 -> shop-db-2 IPv6
+    egress shop/web allow dfw.egress: "any to service:db"
+    ingress shop/db deny nothing allows it
+    hint: db dfw.ingress.web: "tcp/5432 from service:web"
+    denied
+    "#);
+}
+
+#[test]
+fn pairs_that_differ_are_told_apart() {
+    assert_snapshot!(told(&node(), "web db tcp/80"), @r#"
+    shop-web-1 -> shop-db-1 IPv4
+    shop-web-1 -> shop-db-2 IPv4
+    egress shop/web allow dfw.egress: "any to service:db"
+    ingress shop/db allow dfw.ingress: "tcp/1-1024 from 10.0.0.2/32"
+    shop-web-1 -> shop-db-1 IPv6
+    shop-web-1 -> shop-db-2 IPv6
+    egress shop/web allow dfw.egress: "any to service:db"
+    ingress shop/db deny nothing allows it
+    hint: db dfw.ingress.web: "tcp/80 from service:web"
+    denied
+    "#);
+}
+
+#[test]
+fn what_a_deny_rule_forbids_has_no_line_to_paste() {
+    assert_snapshot!(told(&node(), "web shop-db-1 tcp/22"), @r#"
+    shop-web-1 -> shop-db-1 IPv4
+    shop-web-1 -> shop-db-1 IPv6
+    egress shop/web allow dfw.egress: "any to service:db"
+    ingress shop/db deny dfw.ingress: "deny tcp/22 from any"
+    hint: db narrow dfw.ingress: "deny tcp/22 from any", for deny beats allow
+    denied
+    "#);
+}
+
+#[test]
+fn a_denied_sender_does_not_hide_what_the_receiver_says() {
+    assert_snapshot!(told(&node(), "db web tcp/80"), @r#"
+    shop-db-1 -> shop-web-1 IPv4
+    shop-db-1 -> shop-web-1 IPv6
+    shop-db-2 -> shop-web-1 IPv4
+    shop-db-2 -> shop-web-1 IPv6
+    egress shop/db deny nothing allows it
+    ingress shop/web deny nothing allows it
+    hint: db dfw.egress: "tcp/80 to service:web"
+    hint: web dfw.ingress.db: "tcp/80 from service:db"
+    denied
+    "#);
+}
+
+#[test]
+fn audit_passes_and_says_so() {
+    assert_snapshot!(told(&node(), "guest shop-web-1 tcp/81"), @r#"
+    guest -> shop-web-1 IPv4
+    egress guest audit nothing allows it; passes all the same, for dfw.mode is audit
+    ingress shop/web deny nothing allows it
+    hint: guest dfw.egress: "tcp/81 to service:shop/web"
+    hint: web dfw.ingress.guest: "tcp/81 from container:guest"
+    denied
+    "#);
+    assert_snapshot!(told(&node(), "web guest tcp/81"), @r#"
+    shop-web-1 -> guest IPv4
+    egress shop/web deny nothing allows it
+    ingress guest audit nothing allows it; passes all the same, for dfw.mode is audit
+    hint: web dfw.egress.guest: "tcp/81 to container:guest"
+    hint: guest dfw.ingress: "tcp/81 from service:shop/web"
+    denied
+    "#);
+    assert_snapshot!(told(&node(), "plain guest icmp"), @r#"
+    plain -> guest IPv4
+    egress plain audit nothing allows it; passes all the same, for it has no rules, and the node's --unlabelled is audit
+    ingress guest audit nothing allows it; passes all the same, for dfw.mode is audit
+    hint: guest dfw.ingress: "icmp from container:plain"
+    passes
+    "#);
+}
+
+#[test]
+fn the_node_decides_for_who_has_no_rules() {
+    let zero_trust = in_force(shop().0, Mode::Enforce);
+    assert_snapshot!(told(&zero_trust, "plain host udp/53"), @r#"
+    plain -> host IPv4
+    egress plain deny nothing allows it: it has no rules, and the node's --unlabelled is enforce
+    hint: plain dfw.egress: "udp/53 to host"
+    denied
+    "#);
+    let blind = in_force(shop().0, Mode::Off);
+    assert_snapshot!(told(&blind, "plain host udp/53"), @r"
+    plain -> host IPv4
+    egress plain off not judged: it has no rules, and the node's --unlabelled is off
+    passes
+    ");
+}
+
+/// Neither a rule nor the line that is missing leads beyond a ceiling.
+#[test]
+fn a_ceiling_is_named_instead_of_a_line_that_would_be_void() {
+    let file = "[[ceiling]]\nfor = \"project:shop\"\ningress = \"tcp/5432 from any; deny tcp/22 from world\"\n\
+                [[rules]]\nfor = \"container:plain\"\nmode = \"audit\"\ningress = \"tcp/81 from any\"";
+    let node = InForce::planned(shop().0, with_file(file));
+    assert_snapshot!(told(&node, "world web tcp/80"), @r#"
+    world -> shop-web-1 IPv4
+    world -> shop-web-1 IPv6
+    ingress shop/web deny beyond the ceiling: policy.toml:3 ceiling ingress: "nothing beyond it"
+    hint: the node widen policy.toml:3 ceiling ingress, for no label goes beyond it
+    denied
+    "#);
+    assert_snapshot!(told(&node, "host web tcp/80"), @r"
+    host -> shop-web-1 IPv4
+    host -> shop-web-1 IPv6
+    ingress shop/web deny nothing allows it
+    hint: the node widen policy.toml:3 ceiling ingress, for no label goes beyond it
+    denied
+    ");
+    assert_snapshot!(told(&node, "host web tcp/5432"), @r#"
+    host -> shop-web-1 IPv4
+    host -> shop-web-1 IPv6
+    ingress shop/web deny nothing allows it
+    hint: web dfw.ingress.host: "tcp/5432 from host"
+    denied
+    "#);
+    assert_snapshot!(told(&node, "world web tcp/22"), @r"
+    world -> shop-web-1 IPv4
+    world -> shop-web-1 IPv6
+    ingress shop/web deny nothing allows it
+    hint: the node widen policy.toml:3 ceiling ingress, for no label goes beyond it
+    denied
+    ");
+    assert_snapshot!(told(&node, "host plain tcp/81"), @r#"
+    host -> plain IPv4
+    ingress plain allow policy.toml:7 ingress: "tcp/81 from any"
+    passes
+    "#);
+    assert_snapshot!(told(&node, "host plain tcp/82"), @r#"
+    host -> plain IPv4
+    ingress plain audit nothing allows it; passes all the same, for the node's policy file makes it audit
+    hint: plain dfw.ingress: "tcp/82 from host"
+    passes
+    "#);
+}
+
+#[test]
+fn a_mode_for_a_while_goes_by_its_name() {
+    let switched = |selector: &str, mode| Override {
+        select: Select::parse(selector).expect("right"),
+        mode,
+    };
+    let options = Options {
+        overrides: vec![
+            switched("service:shop/db", Mode::Audit),
+            switched("container:guest", Mode::Off),
+            switched("container:plain", Mode::Enforce),
+        ],
+        ..options(Mode::Audit)
+    };
+    let node = InForce::planned(shop().0, options);
+    assert_snapshot!(told(&node, "plain shop-db-1 tcp/5432"), @r#"
+    plain -> shop-db-1 IPv4
+    egress plain deny nothing allows it: `dfw mode` has switched it to enforce
+    ingress shop/db audit nothing allows it; passes all the same, for `dfw mode` has switched it to audit
+    hint: plain dfw.egress: "tcp/5432 to service:shop/db"
+    hint: db dfw.ingress.plain: "tcp/5432 from container:plain"
+    denied
+    "#);
+    assert_snapshot!(told(&node, "guest host tcp/80"), @r"
+    guest -> host IPv4
+    egress guest off not judged: `dfw mode` has switched it to off
+    passes
+    ");
+}
+
+#[test]
+fn host_and_world_have_no_side() {
+    assert_snapshot!(told(&node(), "world web tcp/80"), @r#"
+    world -> shop-web-1 IPv4
+    world -> shop-web-1 IPv6
+    ingress shop/web allow dfw.ingress: "tcp/80 from world"
+    passes
+    "#);
+    assert_snapshot!(told(&node(), "host web tcp/80"), @r#"
+    host -> shop-web-1 IPv4
+    host -> shop-web-1 IPv6
+    ingress shop/web deny nothing allows it
+    hint: web dfw.ingress.host: "tcp/80 from host"
+    denied
+    "#);
+    assert_snapshot!(told(&node(), "198.51.100.7 guest udp/53"), @r#"
+    198.51.100.7 -> guest IPv4
+    ingress guest audit nothing allows it; passes all the same, for dfw.mode is audit
+    hint: guest dfw.ingress: "udp/53 from 198.51.100.7"
+    passes
+    "#);
+    assert_snapshot!(told(&node(), "web 10.0.0.99 tcp/80"), @r"
+    shop-web-1 -> 10.0.0.99 IPv4
+    egress shop/web deny the peer's address belongs to a managed network, but to no known endpoint
+    denied
+    ");
+    assert_snapshot!(told(&node(), "host world tcp/80"), @"neither end is a container, so nothing is judged: name somebody whom `dfw ls` lists at one end");
+}
+
+/// A rule for one address of the world says nothing of the world.
+#[test]
+fn the_world_is_where_no_rule_names_an_address() {
+    let one = container(
+        "one",
+        &[("dfw.egress", "tcp/443 to 192.0.2.0/24,2001:db8::/32")],
+    );
+    let node = Node::default()
+        .network(10, "lan", &["10.0.0.0/24", "fd00::/64"])
+        .endpoint(100, 10, &Arc::new(one), &["10.0.0.2", "fd00::2"]);
+    let node = in_force(node.0, Mode::Audit);
+    assert!(!ask(&node, "one world tcp/443").expect("an answer").passes);
+    assert!(
+        ask(&node, "one 192.0.2.1 tcp/443")
+            .expect("an answer")
+            .passes
+    );
+    assert!(
+        ask(&node, "one 2001:db8::1 tcp/443")
+            .expect("an answer")
+            .passes
+    );
+}
+
+#[test]
+fn other_networks_are_routed() {
+    assert_snapshot!(told(&node(), "plain cache tcp/6379"), @r#"
+    plain -> back-cache-1 IPv4
+    egress plain audit nothing allows it; passes all the same, for it has no rules, and the node's --unlabelled is audit
+    ingress back/cache deny nothing allows it
+    hint: cache dfw.ingress.plain: "tcp/6379 from container:plain"
+    note: `plain` and `back/cache` share no network: Docker keeps its networks apart by rules of its own, whatever dfw allows
+    denied
+    "#);
+}
+
+#[test]
+fn what_a_word_may_mean() {
+    let web = container("web", &[]);
+    let host = Container {
+        unprotected: vec![Unprotected::HostNetwork],
+        ..container("exporter", &[])
+    };
+    let gone = container("gone", &[]);
+    let joiner = Container {
+        shares: Some("id-shop-web-1".to_owned()),
+        ..container("probe", &[])
+    };
+    let [web, host, gone, joiner] = [web, host, gone, joiner].map(Arc::new);
+    let node = shop()
+        .endpoint(106, 10, &web, &["10.0.0.7"])
+        .with(&host)
+        .with(&gone)
+        .with(&joiner);
+    let node = in_force(node.0, Mode::Audit);
+    for (question, expected) in [
+        (
+            "web plain tcp/80",
+            "`web` is several: `shop/web`, `web`: name one of them, or write container:web for the container",
+        ),
+        (
+            "dbb plain tcp/80",
+            "nobody here is called `dbb`: did you mean `db`?",
+        ),
+        (
+            "\u{1b}[2J plain tcp/80",
+            "nobody here is called `\\u{1b}[2J`: name a container, PROJECT/SERVICE, a service, an address, host or world",
+        ),
+        (
+            "gone plain tcp/80",
+            "`gone` has no port that is governed: it does not run, or its port is not known yet: name somebody whom `dfw ls` lists",
+        ),
+        (
+            "plain plain tcp/80",
+            "no packet of tcp/80 goes between the two: they need addresses of one family and must be two containers; icmp is IPv4's, icmp6 IPv6's",
+        ),
+        (
+            "plain guest icmp6",
+            "no packet of icmp6 goes between the two: they need addresses of one family and must be two containers; icmp is IPv4's, icmp6 IPv6's",
+        ),
+    ] {
+        assert_eq!(told(&node, question), expected);
+    }
+    let asked = |question| told(&node, question);
+    assert!(asked("container:web plain tcp/80").starts_with("web -> plain IPv4\n"));
+    assert!(asked("service:shop/web plain tcp/80").starts_with("shop-web-1 -> plain IPv4\n"));
+    assert!(asked("id-shop-web-1 plain tcp/80").starts_with("shop-web-1 -> plain IPv4\n"));
+    assert!(asked("10.0.0.2 plain tcp/80").starts_with("shop-web-1 -> plain IPv4\n"));
+    assert_snapshot!(asked("exporter guest tcp/80"), @r#"
+    host -> guest IPv4
+    ingress guest audit nothing allows it; passes all the same, for dfw.mode is audit
+    hint: guest dfw.ingress: "tcp/80 from host"
+    note: `exporter` runs in the host's network: to rules it is `host`
+    passes
+    "#);
+    assert_snapshot!(asked("probe guest tcp/80"), @r#"
+    shop-web-1 -> guest IPv4
+    egress shop/web deny nothing allows it
+    ingress guest audit nothing allows it; passes all the same, for dfw.mode is audit
+    hint: web dfw.egress.guest: "tcp/80 to container:guest"
+    hint: guest dfw.ingress: "tcp/80 from service:shop/web"
+    note: `probe` shares the network of `shop/web`, whose rules govern it
+    denied
+    "#);
+}
+
+#[test]
+fn one_port_and_no_more() {
+    let refusals = [
+        "tcp",
+        "tcp/80-81",
+        "tcp/80,81",
+        "any",
+        "5432",
+        "tpc/80",
+        "icmp6/135",
+        "tcp/0",
+        "gre/1",
+        "",
+        "tcp/80;",
+        "proto-256",
+        "\u{202e}",
+    ];
+    let refusals = refusals.map(|ports| match ask(&node(), &format!("web db {ports}")) {
+        Ok(_) => panic!("{ports} is taken"),
+        Err(refusal) => refusal.message,
+    });
+    assert_snapshot!(refusals.join("\n"), @r"
+    `tcp` names no port
+    `tcp/80-81` is more than one port
+    `tcp/80,81` is not one port
+    `any` is not one port
+    port 5432 has no protocol: write tcp/5432 or udp/5432
+    unknown protocol `tpc`: did you mean `tcp`?
+    icmp6/135 is neighbour discovery, which needs no rule
+    `0` is out of range: ports go from 1 to 65535
+    unknown protocol `gre`: use tcp, udp, sctp, icmp, icmp6, or proto-N with N from 0 to 255
+    `` is not one port
+    `tcp/80;` is not one port
+    unknown protocol `proto-256`: use tcp, udp, sctp, icmp, icmp6, or proto-N with N from 0 to 255
+    `\u{202e}` is not one port
+    ");
+    for ports in [
+        "icmp",
+        "icmp/8",
+        "icmp/3",
+        "icmp6/128",
+        "udp/65535",
+        "sctp/1",
+        "proto-47",
+        "proto-0",
+        "proto-255",
+    ] {
+        assert!(ask(&node(), &format!("web db {ports}")).is_ok(), "{ports}");
+    }
+}
+
+#[test]
+fn rejected_labels_come_first() {
+    let broken = container("broken", &[("dfw.ingress", "tcp/80 frm any")]);
+    let node = shop().endpoint(106, 10, &Arc::new(broken), &["10.0.0.7"]);
+    assert_snapshot!(told(&in_force(node.0, Mode::Audit), "plain broken tcp/80"), @r"
+    plain -> broken IPv4
+    egress plain audit nothing allows it; passes all the same, for it has no rules, and the node's --unlabelled is audit
+    ingress broken deny nothing allows it
+    hint: broken put its labels right: they are rejected, see `dfw status`
+    denied
+    ");
+}
+
+#[test]
+fn a_line_to_paste_takes_no_other_ones_place() {
+    let mut inventory = shop().0;
+    let labels = [
+        ("dfw.ingress.web", "tcp/1 from any"),
+        ("dfw.ingress.web-2", "tcp/2 from any"),
+    ];
+    relabel(&mut inventory, "shop-db-1", &labels);
+    let node = in_force(inventory, Mode::Audit);
+    let answer = ask(&node, "web shop-db-1 tcp/5432").expect("an answer");
+    assert_eq!(
+        answer.paths[0].sides[1].hint.as_ref().expect("a hint").text,
+        "dfw.ingress.web-3: \"tcp/5432 from service:web\""
+    );
+}
+
+fn relabel(inventory: &mut Inventory, name: &str, labels: &[(&str, &str)]) {
+    let of_endpoints = inventory.endpoints.iter_mut().map(|e| &mut e.container);
+    for container in of_endpoints.chain(&mut inventory.containers) {
+        if container.name == name {
+            let labels = labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            Arc::make_mut(container).labels.extend(labels);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever the node: every question has an answer or a refusal, and whoever pastes each hint ends without one.
+    #[test]
+    fn hints_lead_somewhere(mut inventory in inventory(), port in prop::sample::select(vec!["tcp/80", "udp/53", "icmp", "icmp6", "proto-47"])) {
+        for from in ["container:c0", "container:c1", "host", "world", "192.0.2.7"] {
+            for to in ["container:c1", "container:c2", "host", "world", "10.0.0.9"] {
+                for round in 0.. {
+                    let node = in_force(inventory.clone(), Mode::Audit);
+                    let Ok(answer) = ask(&node, &format!("{from} {to} {port}")) else { break };
+                    let is_line = |side: &&Side| side.hint.as_ref().is_some_and(|hint| hint.text.starts_with("dfw."));
+                    let path = answer.paths.iter().find(|path| path.sides.iter().any(|side| is_line(&side)));
+                    let Some(path) = path else { break };
+                    prop_assert!(round < 32, "{path:#?}");
+                    for side in path.sides.iter().filter(is_line) {
+                        let hint = side.hint.as_ref().expect("a line");
+                        let (label, value) = hint.text.split_once(": ").expect("a label");
+                        let pair = &path.pairs[0];
+                        let name = if side.direction == "ingress" { &pair.to } else { &pair.from };
+                        relabel(&mut inventory, name, &[(label, value.trim_matches('"'))]);
+                    }
+                }
+            }
+        }
+    }
+}
