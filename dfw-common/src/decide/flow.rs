@@ -53,10 +53,6 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
         fresh,
         ..
     } = scratch;
-    // Nobody to judge for. (No peer counts as off.)
-    if case.me.mode == mode::OFF && j.peer.mode == mode::OFF {
-        return Outcome::PASS;
-    }
     let settings = env.settings();
     let now = env.now();
     j.epoch = settings.epoch;
@@ -81,6 +77,13 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
                 is_new = restarts(flow, headers);
             }
         }
+    }
+    // Nobody to judge for: what is known goes on, and nothing is opened. (No peer counts as off.)
+    if case.me.mode == mode::OFF && j.peer.mode == mode::OFF {
+        if is_known && let Some(flow) = env.flow(key) {
+            refresh(flow, case, headers, j, now);
+        }
+        return Outcome::PASS;
     }
     if is_known || may_open(headers) {
         judge(env, case, headers, j);

@@ -191,17 +191,6 @@ fn fragments(family: Family) -> Vec<Row> {
             audited.clone(),
             audit(Reason::Fragment),
         ));
-        // Unread ports are zero, and somebody may have a flow of just these.
-        let zero = packet(family, C, D, udp(0, 0));
-        rows.push(
-            row(
-                format!("{name}, beside a flow of ports 0"),
-                from(C),
-                audited.clone(),
-                audit(Reason::Fragment),
-            )
-            .seen(from(C), zero),
-        );
         audited.source = A.ip(family);
         rows.push(row(
             format!("{name} in the name of one that enforces"),
@@ -210,6 +199,17 @@ fn fragments(family: Family) -> Vec<Row> {
             deny(Reason::Fragment),
         ));
     }
+    // Ports that could not be read are zero, and somebody may have a flow of just these.
+    let mut cut = packet(family, C, D, tcp(4000, 80, flags::ACK));
+    cut.upper.1.truncate(12);
+    let zero = packet(family, C, D, tcp(0, 0, flags::SYN));
+    let cut = row(
+        "TCP that is cut, beside a flow of ports 0",
+        from(C),
+        cut,
+        audit(Reason::Malformed),
+    );
+    rows.push(cut.seen(from(C), zero));
     rows
 }
 

@@ -226,6 +226,10 @@ fn expired(family: Family) -> Vec<Row> {
             .seen(from(B), back(family, SYN_ACK))
     };
     let silence = |seconds| Step::Silence(seconds);
+    let question = packet(family, A, Host, tcp(4000, 8080, SYN));
+    let answer = packet(family, Host, A, tcp(8080, 4000, SYN_ACK));
+    let is_off: fn(&mut Tables) = |tables| by_mode(tables, A, mode::OFF);
+    let enforces: fn(&mut Tables) = |tables| by_mode(tables, A, mode::ENFORCE);
     vec![
         flow(row(
             "silent for four days",
@@ -329,6 +333,27 @@ fn expired(family: Family) -> Vec<Row> {
         )
         .seen(from(A), udp_forth)
         .after(silence(31)),
+        row(
+            "kept alive while nobody was to be judged for",
+            to(A, 0),
+            answer.clone(),
+            allow(Reason::Reply),
+        )
+        .seen(from(A), question.clone())
+        .written(is_off)
+        .after(silence(50))
+        .seen(to(A, 0), answer.clone())
+        .after(silence(50))
+        .written(enforces),
+        row(
+            "not opened while nobody was to be judged for",
+            to(A, 0),
+            answer,
+            deny(Reason::NoSyn),
+        )
+        .written(is_off)
+        .seen(from(A), question)
+        .written(enforces),
     ]
 }
 

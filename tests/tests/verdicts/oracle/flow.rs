@@ -51,17 +51,6 @@ pub(super) struct Entry {
     seen: u64,
 }
 
-impl Entry {
-    /// A packet that needs no judgement: a SYN does, but for the one that opened the flow.
-    fn go_on(&mut self, packet: &Packet<'_>, now: u64) {
-        let is_of_initiator = self.initiator == sender(packet);
-        if !is_syn(packet) || (is_of_initiator && self.state == State::New) {
-            self.state = after(self.state, packet, is_of_initiator);
-            self.seen = now;
-        }
-    }
-}
-
 /// What judging a packet's sides comes to.
 enum Judged {
     Passes { is_clean: bool },
@@ -82,19 +71,26 @@ impl Node {
         let peer = self.peer(scene).cloned();
         let peer_mode = peer.as_ref().map_or(Mode::Off, |peer| peer.mode);
         let key = key(me.network, packet);
-        if me.mode == Mode::Off && peer_mode == Mode::Off {
-            // Nobody to judge for. What was judged before they were switched off goes on all the same.
-            if self.has_flow(scene, packet)
-                && let Some(entry) = self.flows.get_mut(&key)
-            {
-                entry.go_on(packet, self.now);
-            }
-            return Answer::silent();
-        }
         let sender = sender(packet);
         let held = self.held(scene, packet);
         let syn = is_syn(packet);
         let known = held.filter(|entry| entry.initiator == sender || !syn);
+        if me.mode == Mode::Off && peer_mode == Mode::Off {
+            // Nobody to judge for: what was judged before they were switched off goes on, and nothing is opened.
+            if let Some(entry) = known {
+                let state = after(entry.state, packet, entry.initiator == sender);
+                let seen = self.now;
+                self.flows.insert(
+                    key,
+                    Entry {
+                        state,
+                        seen,
+                        ..entry
+                    },
+                );
+            }
+            return Answer::silent();
+        }
         let mut turn = match known {
             Some(entry) => Turn {
                 sender_is_initiator: entry.initiator == sender,
