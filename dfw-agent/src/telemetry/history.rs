@@ -176,13 +176,12 @@ impl History {
 }
 
 impl Ring {
+    /// Adds an entry. Room is made before, or the queue would grow to twice the size for one entry too many.
     fn push(&mut self, entry: Entry) {
-        self.bytes += entry.weight();
-        self.held += entry.events();
-        self.entries.push_back(entry);
-        while self.entries.len() > self.limits.count || self.bytes > self.limits.bytes {
+        let weight = entry.weight();
+        while self.entries.len() >= self.limits.count || self.bytes + weight > self.limits.bytes {
             let Some(oldest) = self.entries.pop_front() else {
-                return;
+                break;
             };
             self.bytes -= oldest.weight();
             self.first += 1;
@@ -190,6 +189,9 @@ impl Ring {
             self.held -= oldest.events();
             self.since = oldest.time();
         }
+        self.bytes += weight;
+        self.held += entry.events();
+        self.entries.push_back(entry);
     }
 
     /// Every entry, oldest first.

@@ -103,17 +103,22 @@ fn an_agent_that_cannot_be_observed_yet_is_named() {
     let listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
     let old = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a question");
+            request.extend(byte);
+        }
         let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
         stream.write_all(answer).expect("written");
-        stream
     });
     let path = socket.to_str().expect("UTF-8");
     let output = run(&["observe", "--socket", path]);
-    drop(old.join());
+    old.join().expect("it was asked");
     assert_eq!(code(&output), 69);
     insta::assert_snapshot!(stderr(&output).replace(path, "SOCKET"), @"
-    dfw: error: cannot ask the agent on SOCKET: operation was canceled: received unexpected message from connection
-    hint: look at the agent's log
+    dfw: error: the agent on SOCKET is older than this command: it has no /v1/observe
+    hint: start `dfw run` of this version: it takes over without a gap
     ");
 }
 

@@ -225,6 +225,34 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "panics on purpose, on the terminal of the next test"]
+    fn a_panic() {
+        let _screen = Screen::enter().expect("a terminal");
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        let own = std::env::current_exe().expect("a process knows its binary");
+        let own = own.display();
+        let (_, module) = module_path!().split_once("::").expect("of a crate");
+        let line = format!("{own} --ignored --exact {module}::a_panic --nocapture; stty -a");
+        let output = std::process::Command::new("script")
+            .args(["--quiet", "--command", &line, "/dev/null"])
+            .env("TERM", "xterm")
+            .output()
+            .expect("script runs");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        let (_, after) = shown.split_once("\x1b[?1049h").expect("another screen");
+        let (_, after) = after.split_once("\x1b[?1049l").expect("the first again");
+        assert!(after.contains("on purpose"), "{shown}");
+        assert!(
+            after.contains(" icanon") && after.contains(" echo "),
+            "{shown}"
+        );
+    }
+
+    #[test]
     fn keys_that_end() {
         let key = |code, modifiers| is_end(KeyEvent::new(code, modifiers));
         assert!(key(KeyCode::Char('q'), KeyModifiers::NONE));

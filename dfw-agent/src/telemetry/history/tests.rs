@@ -107,7 +107,7 @@ fn count_and_bytes_are_bounded() {
         assert_eq!(ring.bytes, 10 * weight);
         assert_eq!((ring.gone, ring.held), (990, 10));
     }
-    // What is larger than all of it leaves nothing, and is counted.
+    // What is larger than all of it is there alone.
     let tiny = History::new(
         Limits {
             count: 100,
@@ -115,9 +115,16 @@ fn count_and_bytes_are_bounded() {
         },
         at(0),
     );
-    tiny.append([entry(1)]);
-    assert_eq!(tiny.ring().entries().len(), 0);
-    assert_eq!(tiny.ring().gone, 1);
+    tiny.append([entry(1), entry(2)]);
+    let (gone, held) = {
+        let ring = tiny.ring();
+        (ring.gone, ring.held)
+    };
+    assert_eq!((gone, held), (1, 1));
+    // The queue itself has no room to spare.
+    let full = self::history(64);
+    full.append((0..1000).map(entry));
+    assert_eq!(full.ring().entries.capacity(), 64);
     // The agent's own history.
     let node = Limits::AGENT.count * size_of::<Entry>();
     assert!(node < 16 << 20, "{node} bytes without names");
