@@ -9,6 +9,7 @@ use std::{
 };
 
 use dfw_agent::telemetry::history::{By, Entry, Lost};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Served, code, dfw, run, stderr, stdout, view};
 
@@ -198,8 +199,8 @@ fn top_gives_the_terminal_back() {
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             if line.starts_with(env!("CARGO_BIN_EXE_dfw")) && line.trim_end().ends_with(&own) {
                 let pid = process.file_name().into_string().expect("a number");
-                let status = Command::new("kill").arg(pid).status();
-                assert!(status.expect("kill runs").success());
+                let pid = pid.parse().ok().and_then(Pid::from_raw);
+                kill_process(pid.expect("a number"), Signal::TERM).expect("it runs");
             }
         }
     };
