@@ -12,10 +12,14 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+
 use crate::{Attempt, NetNs, Protocol};
 
 /// One datagram each.
 const STEP: Duration = Duration::from_millis(1);
+/// Datagrams that nobody has read yet: those of some seconds.
+const BUFFER: usize = 8 << 20;
 /// How long the last packets may be on their way.
 const TAIL: Duration = Duration::from_millis(300);
 /// How long a transfer may stand still before it counts as cut; longer than TCP needs to send a lost packet again.
@@ -141,6 +145,8 @@ impl Datagrams {
         let inside = to.enter(|| UdpSocket::bind(address));
         let inside = inside.unwrap_or_else(|error| panic!("bind {address}: {error}"));
         inside.set_read_timeout(Some(TAIL)).expect("not zero");
+        // A receiver that gets no processor for a while must not look like a firewall that loses something.
+        setsockopt(&inside, RcvBufForce, &BUFFER).expect("root may have it");
         let outside = from.enter(|| {
             let any: SocketAddr = match address {
                 SocketAddr::V4(_) => ([0; 4], 0).into(),
