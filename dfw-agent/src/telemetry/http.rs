@@ -29,7 +29,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -52,7 +52,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// How long requests under way may go on once the agent is to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Most bytes of what is asked or ordered: a few names.
-const BODY_MAX: usize = 16 * 1024;
+const BODY_MAX: usize = 4096;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -84,8 +84,8 @@ pub fn commands(shared: Shared) -> Router {
     let answer = move |State(shared): State<Shared>, Json(question): Json<Question>| {
         let turn = Arc::clone(&turn);
         async move {
-            let _turn = turn.acquire().await.expect("never closed");
-            answer(shared, question).await
+            let turn = turn.acquire_owned().await.expect("never closed");
+            answer(shared, question, turn).await
         }
     };
     public_routes()
@@ -184,11 +184,16 @@ fn broken(what: &str, error: &dyn std::error::Error) -> Response {
 }
 
 /// 200 with the explanation, 422 with what is wrong with the question, 503 before anything is in force.
-async fn answer(shared: Shared, question: Question) -> Response {
+async fn answer(shared: Shared, question: Question, turn: OwnedSemaphorePermit) -> Response {
     let Some(in_force) = shared.in_force.borrow().clone() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "nothing is in force yet\n").into_response();
     };
-    match tokio::task::spawn_blocking(move || explain(&in_force, &question)).await {
+    let explain = move || {
+        // It goes on when the client has gone.
+        let _turn = turn;
+        explain(&in_force, &question)
+    };
+    match tokio::task::spawn_blocking(explain).await {
         Ok(Ok(explanation)) => Json(explanation).into_response(),
         Ok(Err(refusal)) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
         Err(error) => broken("the question cannot be answered", &error),

@@ -159,8 +159,9 @@ impl PortRange {
 impl Filter {
     /// Understands a question, with the names of those who are there and of those who were.
     pub(super) fn new(query: &Query, view: &View, ring: &Ring) -> Result<Self, Unanswerable> {
+        let here: Vec<Party> = view.endpoints.iter().map(Party::from).collect();
         let peers = |words: &[String]| -> Result<Vec<Peer>, Unanswerable> {
-            words.iter().map(|word| peer(word, view, ring)).collect()
+            words.iter().map(|word| peer(word, &here, ring)).collect()
         };
         Ok(Self {
             from: peers(&query.from)?,
@@ -191,12 +192,11 @@ impl Filter {
     }
 }
 
-fn peer(word: &str, view: &View, ring: &Ring) -> Result<Peer, Unanswerable> {
+fn peer(word: &str, here: &[Party], ring: &Ring) -> Result<Peer, Unanswerable> {
     let peer = Peer::from(word);
     let Peer::Name(name) = &peer else {
         return Ok(peer);
     };
-    let here: Vec<Party> = view.endpoints.iter().map(Party::from).collect();
     let was_here = || {
         let flows = ring.entries().filter_map(|entry| match entry {
             Entry::Flow(event) => Some([&event.source.party, &event.destination.party]),
