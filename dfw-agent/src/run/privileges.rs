@@ -140,7 +140,7 @@ const CALLS: &[i64] = &[
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_socketpair,
-    // Files: pins, the inventory, /proc and /sys.
+    // Files: pins, inventory and policy, what is written beside the socket, /proc and /sys.
     libc::SYS_close,
     libc::SYS_dup,
     libc::SYS_dup3,
