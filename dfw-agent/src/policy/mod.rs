@@ -22,6 +22,7 @@ mod problem;
 mod resolve;
 mod review;
 mod rule;
+mod seen;
 mod select;
 mod stance;
 mod standing;
@@ -42,6 +43,7 @@ pub use self::{
     resolve::Selector,
     review::check_project,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
+    seen::{Seen, SeenPeer, Sighting, Subject, Times},
     select::{Select, selected},
     stance::Override,
     standing::State,
