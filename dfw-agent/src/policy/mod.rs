@@ -43,7 +43,7 @@ pub use self::{
     resolve::Selector,
     review::check_project,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
-    seen::{Seen, SeenPeer, Sighting, Subject, Times},
+    seen::{Learned, Record, Seen, SeenPeer, Sighting, Subject, Times},
     select::{Select, selected},
     stance::Override,
     standing::State,

@@ -1,12 +1,15 @@
 //! What was seen of a service while it was in audit. Plain values: where they come from is the datapath's matter, what
-//! follows from them is that of `suggest`.
+//! follows from them is that of `suggest`. Their JSON is what the agent keeps and what it answers: fields are added, never
+//! renamed.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use dfw_common::reason::Direction;
+use serde::{Deserialize, Serialize};
 
 /// Whose labels would say it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Subject {
     /// A service of a compose project, or of Swarm where `project` is empty.
     Service {
@@ -20,7 +23,8 @@ pub enum Subject {
 }
 
 /// The other end of what was seen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SeenPeer {
     /// A service or container of this node.
     Subject(Subject),
@@ -33,9 +37,10 @@ pub enum SeenPeer {
 }
 
 /// One kind of flow that a subject opened or took.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Sighting {
     /// Egress: the subject opened it. Ingress: the peer did.
+    #[serde(with = "direction")]
     pub direction: Direction,
     /// The other end.
     pub peer: SeenPeer,
@@ -46,7 +51,7 @@ pub struct Sighting {
 }
 
 /// How often, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// Flows.
     pub flows: u64,
@@ -57,11 +62,159 @@ pub struct Times {
 }
 
 /// All that was seen of a subject.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// What was seen.
+    #[serde(with = "list")]
     pub sightings: BTreeMap<Sighting, Times>,
     /// Flows that were seen and for which there was no room, or whose other end has no name any more: what is suggested
     /// from this is incomplete when it is not 0.
     pub missing: u64,
+}
+
+/// One subject's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Whose.
+    pub subject: Subject,
+    /// Since when it is kept, seconds since 1970: since dfw came, or since it was forgotten.
+    pub since: u64,
+    /// What was seen.
+    #[serde(flatten)]
+    pub seen: Seen,
+}
+
+/// All that the agent has learned on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learned {
+    /// Since when, seconds since 1970.
+    pub since: u64,
+    /// By subject, in order.
+    pub records: Vec<Record>,
+    /// Flows that were seen and whose own end has no name any more, or no room: any record may lack them.
+    pub missing: u64,
+    /// Why it does not outlive the agent, when it does not.
+    #[serde(default)]
+    pub unkept: Option<String>,
+}
+
+impl Subject {
+    /// Whose labels a container has: those of its service, else its own.
+    pub fn of(project: Option<&str>, service: Option<&str>, container: &str) -> Self {
+        match service {
+            Some(service) => Self::Service {
+                project: project.unwrap_or_default().to_owned(),
+                service: service.to_owned(),
+            },
+            None => Self::Container(container.to_owned()),
+        }
+    }
+}
+
+/// By its name.
+mod direction {
+    use super::{Deserialize, Direction};
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &Direction, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Direction, D::Error> {
+        let name = String::deserialize(from)?;
+        let found = Direction::ALL.into_iter().find(|one| one.name() == name);
+        found.ok_or_else(|| D::Error::custom(format!("`{name}` is no direction")))
+    }
+}
+
+/// Sightings with their times, one object each: keys of JSON are words.
+mod list {
+    use super::{BTreeMap, Deserialize, Serialize, Sighting, Times};
+    use serde::{Deserializer, Serializer};
+
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        sighting: &'a Sighting,
+        #[serde(flatten)]
+        times: &'a Times,
+    }
+
+    #[derive(Deserialize)]
+    struct OwnedLine {
+        #[serde(flatten)]
+        sighting: Sighting,
+        #[serde(flatten)]
+        times: Times,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        sightings: &BTreeMap<Sighting, Times>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(
+            sightings
+                .iter()
+                .map(|(sighting, times)| Line { sighting, times }),
+        )
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<Sighting, Times>, D::Error> {
+        let lines = Vec::<OwnedLine>::deserialize(from)?;
+        let pairs = lines.into_iter().map(|line| (line.sighting, line.times));
+        Ok(pairs.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let web = Subject::of(Some("shop"), Some("web"), "shop-web-1");
+        let sighting = |peer| Sighting {
+            direction: Direction::Egress,
+            peer,
+            protocol: 6,
+            port: 5432,
+        };
+        let times = Times {
+            flows: 3,
+            first: 1,
+            last: 2,
+        };
+        let peers = [
+            SeenPeer::Subject(Subject::of(Some("shop"), None, "a \"name\"")),
+            SeenPeer::Host,
+            SeenPeer::World("2001:db8::1".parse().expect("an address")),
+            SeenPeer::Group("224.0.0.251".parse().expect("an address")),
+        ];
+        let record = Record {
+            subject: web,
+            since: 1,
+            seen: Seen {
+                sightings: peers.map(|peer| (sighting(peer), times)).into(),
+                missing: 7,
+            },
+        };
+        let learned = Learned {
+            since: 1,
+            records: vec![record],
+            ..Learned::default()
+        };
+        let text = serde_json::to_string(&learned).expect("JSON");
+        assert!(
+            text.contains(
+                r#"{"direction":"egress","peer":"host","protocol":6,"port":5432,"flows":3,"first":1,"last":2}"#
+            ),
+            "{text}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Learned>(&text).expect("read"),
+            learned
+        );
+    }
 }
