@@ -20,6 +20,7 @@ fn defaults() {
         listen: 127.0.0.1:10339,
         socket: "/run/dfw/dfw.sock",
         bpffs: "/sys/fs/bpf/dfw",
+        fast_path: On,
         log_format: Text,
         log_level: Info,
     }
@@ -38,6 +39,7 @@ fn every_key_of_the_file() {
         listen = "[::1]:1"
         socket = "/run/a.sock"
         bpffs = "/sys/fs/bpf/a"
+        fast-path = "off"
         log-format = "json"
         log-level = "debug"
         "#,
@@ -58,6 +60,7 @@ fn every_key_of_the_file() {
         listen: [::1]:1,
         socket: "/run/a.sock",
         bpffs: "/sys/fs/bpf/a",
+        fast_path: Off,
         log_format: Json,
         log_level: Debug,
     }
