@@ -91,6 +91,14 @@ pub struct Settings {
     /// Directory of what is learned in audit; outlives the host's start [default: /var/lib/dfw]
     #[arg(long, env = "DFW_STATE", hide_env_values = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// Redirect packets between containers that enforce past their bridge [default: on]
+    #[arg(
+        long,
+        env = "DFW_FAST_PATH",
+        hide_env_values = true,
+        value_name = "SWITCH"
+    )]
+    pub fast_path: Option<FastPath>,
 
     /// Form of the log lines on stderr [default: text]
     #[arg(
@@ -144,6 +152,17 @@ impl Unlabelled {
     }
 }
 
+/// Whether packets between neighbours may be redirected past their bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FastPath {
+    /// Where both ends enforce and nobody else looks at the packets in between
+    #[default]
+    On,
+    /// Every packet takes the bridge
+    Off,
+}
+
 /// Where endpoints come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -178,6 +197,8 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Directory of what outlives the host's start.
     pub state: PathBuf,
+    /// Whether packets may be redirected past their bridge.
+    pub fast_path: FastPath,
     /// Form of the log.
     pub log_format: Format,
     /// Least severe messages that are logged.
@@ -277,6 +298,7 @@ impl Settings {
             socket: self.socket.or(below.socket),
             bpffs: self.bpffs.or(below.bpffs),
             state: self.state.or(below.state),
+            fast_path: self.fast_path.or(below.fast_path),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
         }
@@ -308,6 +330,7 @@ impl Settings {
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
             bpffs: self.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()),
             state: self.state.unwrap_or_else(|| DEFAULT_STATE.into()),
+            fast_path: self.fast_path.unwrap_or_default(),
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_default(),
         })

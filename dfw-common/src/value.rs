@@ -64,6 +64,10 @@ pub struct Endpoint {
     pub ring_mask: u32,
     /// The container's MAC.
     pub mac: Mac,
+    /// 1 when nobody needs to see its packets on the bridge: they may be redirected past it, to and from its neighbours.
+    pub redirects: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Who has an exact address.
@@ -164,8 +168,9 @@ pub struct Flow {
     pub state: u8,
     /// [`opener`] as a number.
     pub opener: u8,
-    /// Zero.
-    pub pad: u8,
+    /// 1 when its initiator's last packet came to the receiver by the bridge, translated on the way perhaps: answers take
+    /// it too.
+    pub bridged: u8,
 }
 
 /// One position of the flow ring: which flow holds this place of its owner's quota.
@@ -307,7 +312,7 @@ impl Side {
 }
 
 const _: () = {
-    assert!(size_of::<Endpoint>() == 32);
+    assert!(size_of::<Endpoint>() == 40);
     assert!(size_of::<Address>() == 16);
     assert!(size_of::<Prefix>() == 8);
     assert!(size_of::<PolicyEntry>() == 8);

@@ -30,6 +30,7 @@ use dfw_tests::{
     canary::{Datagrams, Transfer},
     process, wait,
 };
+use serde_json::Value;
 
 /// What docs/security.md promises.
 const BOUND: Duration = Duration::from_secs(1);
@@ -166,12 +167,16 @@ impl Foreign {
 
     /// Goes first, in each of these hooks.
     fn go_first(&mut self, host: &Namespace, hooks: &[(&str, TcAttachType)]) {
+        self.go(host, hooks, LinkOrder::first);
+    }
+
+    fn go(&mut self, host: &Namespace, hooks: &[(&str, TcAttachType)], place: fn() -> LinkOrder) {
         let program = self.object.program_mut(program::EMPTY).expect("loaded");
         let program: &mut SchedClassifier = program.try_into().expect("a classifier");
         let links = &mut self.links;
         host.enter(|| {
             for (interface, hook) in hooks {
-                let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+                let order = TcAttachOptions::TcxOrder(place());
                 let link = program.attach_with_options(interface, *hook, order);
                 links.push(link.unwrap_or_else(|error| panic!("{interface}: {error}")));
             }
@@ -184,6 +189,40 @@ impl Foreign {
         for link in self.links.drain(..links) {
             program.detach(link).expect("it was attached");
         }
+    }
+}
+
+/// The fast path would go past a program that comes after dfw's.
+#[test]
+fn a_program_placed_last_sees_every_packet() {
+    let host = Namespace::new();
+    let site = Site::new(&host);
+    let agent = Agent::start(&host, &["--inventory", &site.inventory.argument()]);
+    let detours = |status: &Value| {
+        ["client", "server"].map(|name| {
+            let mut endpoints = status["endpoints"].as_array().into_iter().flatten();
+            let one = endpoints.find(|one| one["container"] == name);
+            one.map(|one| one["detour"].clone())
+        })
+    };
+    let none = Some(Value::Null);
+    let by_program = Some(Value::from("program"));
+    agent.expect_status("both are redirected", |status| {
+        detours(status) == [none.clone(), none.clone()]
+    });
+    let mut foreign = Foreign::load();
+    for (hook, wanted) in site.hooks().into_iter().zip([
+        [by_program.clone(), none.clone()],
+        [none.clone(), by_program],
+    ]) {
+        foreign.go(&host, &[hook], LinkOrder::last);
+        agent.expect_status("it is left to the bridge", |status| {
+            detours(status) == wanted
+        });
+        foreign.leave(1);
+        agent.expect_status("both are redirected again", |status| {
+            detours(status) == [none.clone(), none.clone()]
+        });
     }
 }
 

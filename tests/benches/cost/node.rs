@@ -101,6 +101,7 @@ pub(crate) fn tables(rules: usize) -> Tables {
         name: "lan".to_owned(),
         project: None,
         short_name: None,
+        filtered: false,
         bridge: format!("i{BRIDGE}"),
         subnets: ["10.77.0.0/24", "fd77::/64"]
             .iter()
@@ -135,6 +136,8 @@ pub(crate) fn tables(rules: usize) -> Tables {
             ring_base: (ifindex - CLIENT) * 8192,
             ring_mask: 8191,
             mac: endpoint.mac,
+            redirects: 1,
+            pad: 0,
         };
         (*ifindex, value)
     });

@@ -475,7 +475,7 @@ fn key(family: Family, (who, direction, peer, protocol, port, _): Sighting) -> S
 
 #[test]
 fn what_is_seen_and_what_is_not() {
-    let failures: Vec<String> = in_lab(|lab| {
+    let failures: Vec<String> = in_lab(true, |lab| {
         let mut failures = Vec::new();
         for family in Family::ALL {
             let topics = [of_modes, of_peers, of_openers, of_quotas];
@@ -511,7 +511,7 @@ fn what_is_seen_and_what_is_not() {
 
 #[test]
 fn nobody_sees_at_a_port_that_has_no_identity() {
-    in_lab(|lab| {
+    in_lab(true, |lab| {
         lab.reset();
         let at: At = crate::table::unclaimed();
         lab.step(&Step::Seen(at, packet(Family::V4, A, B, syn(80)).frame()));
