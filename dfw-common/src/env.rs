@@ -5,9 +5,10 @@ use crate::{
     addr::Addr,
     conntrack,
     decide::{self, Scratch},
-    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey},
+    key::{AddressKey, BlockKey, FlowKey, NetworkId, PolicyKey, PrefixKey},
     policy::{self, Question, Ruling},
-    value::{Address, Endpoint, Flow, PolicyEntry, Prefix, Settings},
+    uplink,
+    value::{Address, Block, Endpoint, Flow, List, PolicyEntry, Prefix, Settings, Uplink},
 };
 
 /// Maps and time.
@@ -51,6 +52,20 @@ pub trait Env: Sized {
 
     /// Gives a position of the ring to a flow; false when the position does not exist.
     fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool;
+
+    /// What holds at uplinks.
+    fn uplink(&self) -> Uplink;
+
+    /// A word of the filter of blocks.
+    fn filter(&self, word: u32) -> u64;
+
+    /// A block of a list.
+    fn block(&self, key: &BlockKey) -> Option<Block>;
+
+    /// [`uplink::covers`].
+    fn covers(&self, list: &List, addr: &Addr) -> bool {
+        uplink::covers(self, list, addr)
+    }
 
     /// [`policy::ask`].
     fn ask(&self, question: &Question) -> Ruling {

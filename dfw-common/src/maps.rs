@@ -4,7 +4,7 @@ use crate::reason::{Direction, REASONS, Reason, Verdict};
 
 /// Version of every layout in this crate, part of the pin path. Any change of a key, a value, a map or the meaning of
 /// a number bumps it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Settings, array of one.
 pub const SETTINGS: &str = "SETTINGS";
@@ -28,9 +28,15 @@ pub const ENDPOINT_COUNTERS: &str = "ENDPOINT_COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// Event budget and losses, per CPU.
 pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
+/// What holds at uplinks, array of one.
+pub const UPLINK: &str = "UPLINK";
+/// Prefixes of the uplinks' lists, 256 neighbours a block, hash.
+pub const BLOCKS: &str = "BLOCKS";
+/// Which blocks there may be, bits.
+pub const BLOCK_FILTER: &str = "BLOCK_FILTER";
 
 /// Every map that is pinned.
-pub const PINNED: [&str; 11] = [
+pub const PINNED: [&str; 14] = [
     SETTINGS,
     ENDPOINTS,
     ADDRESSES,
@@ -42,6 +48,9 @@ pub const PINNED: [&str; 11] = [
     ENDPOINT_COUNTERS,
     EVENTS,
     EVENT_BUDGET,
+    UPLINK,
+    BLOCKS,
+    BLOCK_FILTER,
 ];
 
 /// Positions of the port table; a power of two.
@@ -58,6 +67,12 @@ pub const POLICY_MAX: u32 = 262_144;
 pub const FLOWS_MAX: u32 = 131_072;
 /// Bytes of the event buffer; a power of two and of pages.
 pub const EVENTS_BYTES: u32 = 512 * 1024;
+/// Prefixes of all deny lists together; as many blocks at most.
+pub const DENIED_MAX: u32 = 131_072;
+/// Blocks: a deny list and the one that takes its place, and the subnets of containers likewise.
+pub const BLOCKS_MAX: u32 = 2 * DENIED_MAX + 16_384;
+/// Words of [`BLOCK_FILTER`], of 64 bits each; a power of two. With a full list a bit in 64 is set.
+pub const FILTER_WORDS: u32 = 131_072;
 /// Length of [`COUNTERS`].
 pub const COUNTERS_LEN: u32 = Direction::ALL.len() as u32 * Verdict::ALL.len() as u32 * REASONS;
 /// Length of [`ENDPOINT_COUNTERS`].

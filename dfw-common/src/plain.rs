@@ -8,9 +8,9 @@ use std::{
 use crate::{
     addr::Addr,
     env::Env,
-    key::{AddressKey, FlowKey, PolicyKey, PrefixKey},
+    key::{AddressKey, BlockKey, FlowKey, PolicyKey, PrefixKey},
     maps,
-    value::{Address, Endpoint, Flow, PolicyEntry, Prefix, RingEntry, Settings},
+    value::{Address, Block, Endpoint, Flow, PolicyEntry, Prefix, RingEntry, Settings, Uplink},
 };
 
 /// What the agent writes.
@@ -26,6 +26,10 @@ pub struct Tables {
     pub prefixes: BTreeMap<(u32, PrefixKey), Prefix>,
     /// Headers and port prefixes.
     pub policy: HashMap<PolicyKey, PolicyEntry>,
+    /// What holds at uplinks.
+    pub uplink: Uplink,
+    /// Blocks of its lists. Which there may be is not kept: it is asked for one at a time.
+    pub blocks: BTreeMap<BlockKey, Block>,
 }
 
 /// Tables, a clock that stands still until it is set, and the flows that decisions leave.
@@ -151,6 +155,20 @@ impl Env for Plain {
             let key = entry.key;
             self.flows.remove(&key);
         }
+    }
+
+    fn uplink(&self) -> Uplink {
+        self.tables.uplink
+    }
+
+    fn filter(&self, word: u32) -> u64 {
+        let places = self.tables.blocks.keys().map(BlockKey::filter);
+        let bits = places.filter(|(at, _)| *at == word);
+        bits.fold(0, |bits, (_, bit)| bits | 1 << bit)
+    }
+
+    fn block(&self, key: &BlockKey) -> Option<Block> {
+        self.tables.blocks.get(key).copied()
     }
 
     fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool {

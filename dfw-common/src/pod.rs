@@ -14,6 +14,7 @@ pod!(
     key::PrefixKey,
     key::PolicyKey,
     key::FlowKey,
+    key::BlockKey,
     value::Endpoint,
     value::Address,
     value::Prefix,
@@ -21,6 +22,8 @@ pod!(
     value::Flow,
     value::RingEntry,
     value::Settings,
+    value::Uplink,
+    value::Block,
     value::Count,
     value::EventBudget,
 );

@@ -6,6 +6,7 @@
 //! [`Compiler`] joins them and owns the two things with a memory, ids and last good policies.
 
 mod address;
+mod blocks;
 mod compile;
 mod explain;
 mod file;
@@ -32,6 +33,7 @@ mod warn;
 mod tests;
 
 pub use self::{
+    blocks::Blocks,
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText, RuleTexts},
     explain::{Explanation, Hint, InForce, Names, Path, Question, Side, Source, explain},
     file::{MAX_FILE_BYTES, NodePolicy},

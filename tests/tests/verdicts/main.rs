@@ -21,6 +21,7 @@ mod routers;
 mod scenario;
 mod state;
 mod table;
+mod uplink;
 
 use std::{collections::BTreeSet, env};
 
@@ -35,7 +36,7 @@ use crate::{
 fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for family in Family::ALL {
-        let topics: [fn(Family) -> Vec<Row>; 10] = [
+        let topics: [fn(Family) -> Vec<Row>; 11] = [
             guards::rows,
             addresses::rows,
             flows::rows,
@@ -46,6 +47,7 @@ fn rows() -> Vec<Row> {
             groups::rows,
             bridge::rows,
             quota::rows,
+            uplink::rows,
         ];
         for topic in topics {
             let of_family = topic(family).into_iter();
