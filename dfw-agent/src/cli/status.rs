@@ -77,6 +77,9 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
         line("would deny", &audited)?;
     }
     line("networks", &view.networks.len().to_string())?;
+    if !view.uplinks.is_empty() {
+        line("uplinks", &uplinks(view))?;
+    }
     let reasons = Unprotected::ALL.map(|why| {
         (
             view.unprotected
@@ -118,6 +121,20 @@ fn audited(endpoints: &[EndpointView]) -> Option<String> {
         let endpoints = count(found.len(), "endpoint");
         format!("{packets} of {endpoints} in audit: {}", names.join(", "))
     })
+}
+
+/// `eth0 native, eth1 generic; 12 prefixes denied`.
+fn uplinks(view: &View) -> String {
+    let uplinks = view.uplinks.iter();
+    let uplinks: Vec<String> = uplinks
+        .map(|uplink| format!("{} {}", uplink.interface, uplink.state))
+        .collect();
+    let denied = match view.denied {
+        Some(prefixes) if prefixes == 1 => "1 prefix denied".to_owned(),
+        Some(prefixes) => format!("{prefixes} prefixes denied"),
+        None => "the deny lists of an earlier agent".to_owned(),
+    };
+    format!("{}; {denied}", uplinks.join(", "))
 }
 
 /// `4: 3 enforce, 1 audit`, without what is not there.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     bind::bind,
     order::{Done, OverrideView, Refused, SwitchOrder, Unanswerable},
-    view::{EndpointView, Finding, Level, NetworkView, UnprotectedView, View},
+    view::{EndpointView, Finding, Level, NetworkView, UnprotectedView, UplinkView, View, XdpMode},
 };
 
 /// What the engine (or the inventory file) says, before any link is known.

@@ -18,6 +18,7 @@ const V4_OCTETS: u32 = 12;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blocks {
     octets: u32,
+    prefixes: usize,
     /// Of the list 0.
     blocks: BTreeMap<BlockKey, Block>,
 }
@@ -39,10 +40,29 @@ impl Blocks {
         };
         let octets = (bits.saturating_sub(1) / 8).max(first);
         let (key, neighbour) = BlockKey::of(0, &Addr::from(net.addr()), octets);
+        self.prefixes += 1;
         self.octets |= 1 << (family + octets);
         let covered = &mut self.blocks.entry(key).or_default().covered;
         for neighbour in neighbour..neighbour + (1 << (8 * octets + 8 - bits)) {
             covered[neighbour as usize / 64] |= 1 << (neighbour % 64);
+        }
+    }
+
+    /// How many nets it was made of; 0 when the kernel had it.
+    pub fn prefixes(&self) -> usize {
+        self.prefixes
+    }
+
+    /// What the kernel holds of a list.
+    pub fn held(list: List, blocks: impl IntoIterator<Item = (BlockKey, Block)>) -> Self {
+        let blocks = blocks.into_iter();
+        let own = blocks.filter(|(key, _)| key.list == list.number);
+        Self {
+            octets: list.octets,
+            prefixes: 0,
+            blocks: own
+                .map(|(key, block)| (BlockKey { list: 0, ..key }, block))
+                .collect(),
         }
     }
 

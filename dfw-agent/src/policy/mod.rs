@@ -8,6 +8,7 @@
 mod address;
 mod blocks;
 mod compile;
+mod deny;
 mod explain;
 mod file;
 mod flatten;
@@ -35,6 +36,7 @@ mod tests;
 pub use self::{
     blocks::Blocks,
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText, RuleTexts},
+    deny::{DenyFile, DenyLists, MAX_LIST_BYTES},
     explain::{Explanation, Hint, InForce, Names, Path, Question, Side, Source, explain},
     file::{MAX_FILE_BYTES, NodePolicy},
     intern::Held,

@@ -190,7 +190,7 @@ fn receivers(family: Family) -> Vec<Row> {
                 network: 0,
                 addr: Host.ip(family).into(),
             };
-            let class = tables.addresses[&host];
+            let class = tables.addresses.get(&host).copied().unwrap_or_default();
             (
                 dfw_common::key::AddressKey {
                     addr: outside(family).into(),
