@@ -216,8 +216,11 @@ fn receivers(family: Family) -> Vec<Row> {
         upper: icmp(protocol, echo, 0, &[0; 4]),
         ..to(E)
     };
+    // No agent was there when it went; the next one may have its address.
     let gone: fn(&mut Tables) = |tables| {
-        tables.endpoints.remove(&E.ifindex());
+        let addresses = tables.addresses.values_mut();
+        let of_gone = addresses.filter(|address| address.ifindex == E.ifindex());
+        of_gone.for_each(|address| address.ifindex = 999);
     };
     let audits: fn(&mut Tables) = |tables| {
         let endpoint = tables.endpoints.get_mut(&E.ifindex());
