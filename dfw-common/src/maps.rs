@@ -71,7 +71,7 @@ pub const EVENTS_BYTES: u32 = 512 * 1024;
 pub const DENIED_MAX: u32 = 131_072;
 /// Blocks: a deny list and the one that takes its place, and the subnets of containers likewise.
 pub const BLOCKS_MAX: u32 = 2 * DENIED_MAX + 16_384;
-/// Words of [`BLOCK_FILTER`], of 64 bits each; a power of two. With a full list a bit in 64 is set.
+/// Words of [`BLOCK_FILTER`], of 64 bits each; a power of two. With a full list of whole octets a bit in 64 is set.
 pub const FILTER_WORDS: u32 = 131_072;
 /// Length of [`COUNTERS`].
 pub const COUNTERS_LEN: u32 = Direction::ALL.len() as u32 * Verdict::ALL.len() as u32 * REASONS;

@@ -162,7 +162,8 @@ impl Env for Plain {
     }
 
     fn filter(&self, word: u32) -> u64 {
-        let places = self.tables.blocks.keys().map(BlockKey::filter);
+        let blocks = self.tables.blocks.iter();
+        let places = blocks.flat_map(|(key, block)| block.eights().map(|eight| key.filter(eight)));
         let bits = places.filter(|(at, _)| *at == word);
         bits.fold(0, |bits, (_, bit)| bits | 1 << bit)
     }

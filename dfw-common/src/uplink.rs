@@ -97,7 +97,7 @@ pub fn covers<E: Env>(env: &E, list: &List, addr: &Addr) -> bool {
             continue;
         }
         let (key, neighbour) = BlockKey::of(list.number, addr, octets);
-        let (word, bit) = key.filter();
+        let (word, bit) = key.filter(neighbour);
         if env.filter(word) >> bit & 1 == 0 {
             continue;
         }

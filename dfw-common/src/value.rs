@@ -215,6 +215,12 @@ pub struct Block {
 }
 
 impl Block {
+    /// One of each eight neighbours among which the list covers any.
+    pub fn eights(&self) -> impl Iterator<Item = u32> + '_ {
+        let eights = (0..256).step_by(8);
+        eights.filter(|first| self.covered[*first as usize / 64] >> (first % 64) & 0xff != 0)
+    }
+
     /// Whether the list covers one of them.
     #[inline(always)]
     pub const fn covers(&self, neighbour: u32) -> bool {

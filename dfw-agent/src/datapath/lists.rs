@@ -128,7 +128,10 @@ impl Lists {
         }
         let bits = |list: List, blocks: &Blocks| -> Vec<_> {
             let blocks = blocks.numbered(list.number);
-            blocks.map(|(key, _)| key.filter()).collect()
+            let places = |(key, block): (BlockKey, Block)| -> Vec<_> {
+                block.eights().map(|eight| key.filter(eight)).collect()
+            };
+            blocks.flat_map(places).collect()
         };
         let new: Vec<_> = [bits(next.denied, &denied), bits(next.subnets, &subnets)].concat();
         self.set_bits(&new, true)?;

@@ -88,8 +88,10 @@ impl Kernel {
         let wanted = tables.blocks.iter().map(|(key, block)| (*key, *block));
         replace(&mut blocks, &wanted.collect());
         let mut words: BTreeMap<u32, u64> = BTreeMap::new();
-        for (word, bit) in tables.blocks.keys().map(BlockKey::filter) {
-            *words.entry(word).or_default() |= 1 << bit;
+        for (key, block) in &tables.blocks {
+            for (word, bit) in block.eights().map(|eight| key.filter(eight)) {
+                *words.entry(word).or_default() |= 1 << bit;
+            }
         }
         let mut filter: Array<_, u64> = self.map(maps::BLOCK_FILTER);
         // Bits of what was there before do no harm.
