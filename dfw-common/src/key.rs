@@ -154,7 +154,8 @@ impl BlockKey {
     #[inline(always)]
     pub const fn filter(&self, neighbour: u32) -> (u32, u32) {
         // Odd constants of no meaning (from splitmix64 and the golden ratio); the highest bits of a product are the best.
-        let lists = ((self.list as u64) << 32) | (self.octets as u64) << 8 | (neighbour >> 3) as u64;
+        let lists =
+            ((self.list as u64) << 32) | (self.octets as u64) << 8 | (neighbour >> 3) as u64;
         let mixed = self.high.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ self.low.wrapping_mul(0xbf58_476d_1ce4_e5b9)
             ^ lists.wrapping_mul(0x94d0_49bb_1331_11eb);

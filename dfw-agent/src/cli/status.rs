@@ -167,6 +167,7 @@ mod tests {
         unlabelled   audit
         endpoints    2: 1 enforce, 1 audit
         networks     1
+        uplinks      eth0 native; 1 prefix denied
         unprotected  1: 1 host-network
         findings     1 error
 

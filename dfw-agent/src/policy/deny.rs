@@ -135,7 +135,14 @@ mod tests {
             .iter()
             .map(|finding| format!("{}: {}", finding.label, finding.message))
             .collect();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r"
+        deny.txt:2: 192.0.2.1/24 has host bits set: write 192.0.2.0/24, or 192.0.2.1 for the one address
+        deny.txt:3: 0.0.0.0/0 is everybody, and would lock everybody out: name whom you mean
+        deny.txt:4: ::/0 is everybody, and would lock everybody out: name whom you mean
+        deny.txt:5: `1.2.3` is no address and no CIDR: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32
+        deny.txt:6: `<html>\u{1b}` is no address and no CIDR: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32
+        deny.txt:7: `10.0.0.0/33` is no address and no CIDR: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32
+        ");
     }
 
     #[test]

@@ -249,7 +249,11 @@ impl Reader<'_> {
             match deny::net(words.value) {
                 Ok(net) => self.policy.denied.push(net),
                 Err(what) => {
-                    let what = format!("{what}; a file begins with / or ./");
+                    let what = if words.value.contains('/') {
+                        what
+                    } else {
+                        format!("{what}; a file begins with / or ./")
+                    };
                     self.mistake(words.span.start, "bad-deny-list", what);
                 }
             }
