@@ -62,6 +62,16 @@ pub struct Settings {
     #[arg(long, env = "DFW_POLICY", hide_env_values = true, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 
+    /// Drop at this interface of the node what is spoofed, malformed or on a deny list, by XDP; may be given several times
+    #[arg(
+        long,
+        env = "DFW_UPLINK",
+        hide_env_values = true,
+        value_name = "IFACE",
+        value_delimiter = ','
+    )]
+    pub uplink: Option<Vec<String>>,
+
     /// Prefix of the labels that are rules [default: dfw.]
     #[arg(
         long,
@@ -187,6 +197,8 @@ pub struct Config {
     pub unlabelled: Option<Unlabelled>,
     /// The node's policy file.
     pub policy: Option<PathBuf>,
+    /// Interfaces of the node that lead outside.
+    pub uplinks: Vec<String>,
     /// Prefix of the labels that are rules, with its final dot.
     pub label_prefix: String,
     /// Loopback address of metrics and health.
@@ -293,6 +305,7 @@ impl Settings {
             inventory: self.inventory.or(below.inventory),
             unlabelled: self.unlabelled.or(below.unlabelled),
             policy: self.policy.or(below.policy),
+            uplink: self.uplink.or(below.uplink),
             label_prefix: self.label_prefix.or(below.label_prefix),
             listen: self.listen.or(below.listen),
             socket: self.socket.or(below.socket),
@@ -325,6 +338,13 @@ impl Settings {
             origin,
             unlabelled: self.unlabelled,
             policy: self.policy,
+            // What follows a last comma, or an empty variable, names nothing.
+            uplinks: self
+                .uplink
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|name| !name.is_empty())
+                .collect(),
             label_prefix: label_prefix(self.label_prefix)?,
             listen,
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),

@@ -3,6 +3,7 @@
 
 mod ports;
 mod tampering;
+mod uplink;
 mod view;
 mod ways;
 
@@ -13,13 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::uplink::Edge;
 use self::{
     ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted, with_programs},
     ways::detours,
 };
 use crate::{
-    model::{Detour, Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
-    policy::{self, Compiled, Compiler, InForce, Mode, Options, RuleTexts, Select},
+    model::{
+        Detour, Finding, Inventory, Level, Links, Role, Snapshot, UplinkView, View, XdpMode, bind,
+    },
+    policy::{self, Blocks, Compiled, Compiler, InForce, Mode, Options, RuleTexts, Select},
 };
 
 /// How long a port may be without an identity before `--unlabelled` decides (docs/semantics.md section 9).
@@ -125,6 +129,22 @@ pub trait Datapath {
     /// What was in force stays so.
     fn fence(&mut self, known: Option<&BTreeSet<u32>>) -> Result<(), Self::Error>;
 
+    /// Makes uplinks judge by these lists; without the first one that in force stays.
+    ///
+    /// # Errors
+    /// What was in force stays so.
+    fn set_lists(
+        &mut self,
+        denied: Option<&Arc<Blocks>>,
+        subnets: &Arc<Blocks>,
+    ) -> Result<(), Self::Error>;
+
+    /// Makes exactly these interfaces uplinks, by number and name; how each is attached.
+    fn set_uplinks(
+        &mut self,
+        wanted: &BTreeMap<u32, String>,
+    ) -> BTreeMap<u32, Result<XdpMode, Self::Error>>;
+
     /// Looks for what others changed and puts it right: programs, pins and the small maps; when `thorough`, all maps.
     fn repair(&mut self, thorough: bool) -> Vec<Tampering<Self::Error>>;
 }
@@ -161,6 +181,7 @@ pub struct Reconciler<D> {
     datapath: D,
     compiler: Compiler,
     options: Options,
+    edge: Edge,
     /// As the last pass bound it.
     inventory: Arc<Inventory>,
     /// When the link of each port was first seen, while it has no policy.
@@ -183,6 +204,7 @@ impl<D: Datapath> Reconciler<D> {
             datapath,
             compiler,
             options,
+            edge: Edge::default(),
             inventory: Arc::default(),
             born: BTreeMap::new(),
             bridges: BTreeSet::new(),
@@ -201,6 +223,11 @@ impl<D: Datapath> Reconciler<D> {
     /// What the next pass compiles with.
     pub fn set_options(&mut self, options: Options) {
         self.options = options;
+    }
+
+    /// What the next pass makes of uplinks.
+    pub fn set_edge(&mut self, edge: Edge) {
+        self.edge = edge;
     }
 
     /// Names of the containers that a selector selected at the last pass.
@@ -328,6 +355,11 @@ impl<D: Datapath> Reconciler<D> {
         if self.is_settled {
             self.fence(&wanted, links, enforcing, &mut findings);
         }
+        let uplinks = if error.is_none() {
+            self.uplinks(&inventory, links, &mut findings)
+        } else {
+            Vec::new()
+        };
         let due = if error.is_some() {
             let again = now + RETRY;
             Some(due.map_or(again, |due| due.min(again)))
@@ -371,6 +403,8 @@ impl<D: Datapath> Reconciler<D> {
         view.unlabelled = self.options.unlabelled.to_string();
         view.attached = is_complete && error.is_none();
         view.epoch = self.epoch;
+        view.uplinks = uplinks;
+        view.denied = self.edge.denied.as_ref().map(|denied| denied.prefixes());
         let is_applied = error.is_none();
         view.error = error;
         let unclaimed = inventory.unclaimed.iter();
@@ -428,6 +462,42 @@ impl<D: Datapath> Reconciler<D> {
         }
         inventory.endpoints.append(&mut nameless);
         due
+    }
+
+    /// The lists first: an uplink judges by them from its first packet on.
+    fn uplinks(
+        &mut self,
+        inventory: &Inventory,
+        links: &Links,
+        findings: &mut Vec<Finding>,
+    ) -> Vec<UplinkView> {
+        let plan = self.edge.plan(inventory, links);
+        findings.extend(plan.findings);
+        let (none, subnets) = (Arc::default(), Arc::new(plan.subnets));
+        let denied = if self.edge.uplinks.is_empty() {
+            Some(&none)
+        } else {
+            self.edge.denied.as_ref()
+        };
+        if let Err(error) = self.datapath.set_lists(denied, &subnets) {
+            findings.push(node_error("lists-not-written", error.to_string()));
+        }
+        let mut uplinks = plan.others;
+        for (ifindex, result) in self.datapath.set_uplinks(&plan.wanted) {
+            let state = match result {
+                Ok(mode) => mode.name(),
+                Err(error) => {
+                    findings.push(node_error("uplink-failed", error.to_string()));
+                    "failed"
+                }
+            };
+            let interface = plan.wanted.get(&ifindex).cloned().unwrap_or_default();
+            uplinks.push(UplinkView {
+                interface,
+                state: state.to_owned(),
+            });
+        }
+        uplinks
     }
 
     fn attach(&mut self, wanted: &BTreeSet<(u32, Role)>, findings: &mut Vec<Finding>) {

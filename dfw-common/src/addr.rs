@@ -87,6 +87,34 @@ impl Addr {
         }
     }
 
+    /// Both halves as numbers.
+    #[inline(always)]
+    pub const fn halves(&self) -> (u64, u64) {
+        let [a, b, c, d] = self.0;
+        (
+            (a.to_be() as u64) << 32 | b.to_be() as u64,
+            (c.to_be() as u64) << 32 | d.to_be() as u64,
+        )
+    }
+
+    /// Whether this is an address of some local network, or of none: IPv4's private, shared, link-local, loopback and "this
+    /// network" (RFC 1918, 6598, 3927, 1122); of IPv6 all but global unicast `2000::/3` (RFC 4291 section 2.4).
+    #[inline(always)]
+    pub const fn is_local(&self) -> bool {
+        if !self.is_v4() {
+            return self.0[0].to_ne_bytes()[0] >> 5 != 1;
+        }
+        let [a, b, ..] = self.0[3].to_ne_bytes();
+        match a {
+            0 | 10 | 127 => true,
+            100 => b & 0xc0 == 64,
+            169 => b == 254,
+            172 => b & 0xf0 == 16,
+            192 => b == 168,
+            _ => false,
+        }
+    }
+
     /// Position in the total order that makes a flow key the same in both directions.
     #[inline(always)]
     pub fn is_before(&self, other: &Self) -> bool {
@@ -253,6 +281,45 @@ mod tests {
         assert!(Addr::from("febf::1".parse::<IpAddr>().expect("address")).is_link_local_v6());
         assert!(!Addr::from("fec0::1".parse::<IpAddr>().expect("address")).is_link_local_v6());
         assert!(Addr::from("0.0.0.0".parse::<IpAddr>().expect("address")).is_unspecified());
+        for local in [
+            "0.0.0.0",
+            "10.255.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.255.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+        ] {
+            assert!(
+                Addr::from(local.parse::<IpAddr>().expect("address")).is_local(),
+                "{local}"
+            );
+        }
+        for global in [
+            "1.0.0.0",
+            "11.0.0.1",
+            "100.63.255.255",
+            "100.128.0.1",
+            "169.253.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.167.0.1",
+            "192.169.0.1",
+            "2000::",
+            "3fff::1",
+        ] {
+            assert!(
+                !Addr::from(global.parse::<IpAddr>().expect("address")).is_local(),
+                "{global}"
+            );
+        }
         let mac: Mac = "02:42:ac:11:00:02".parse().expect("MAC");
         assert_eq!(
             mac.link_local().to_ip().to_string_lossless(),

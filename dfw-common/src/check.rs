@@ -310,6 +310,21 @@ checks! {
     BackstopUnparsed, "backstop-unparsed";
     /// What has no address does not come from the host.
     BackstopUnspecified, "backstop-unspecified";
+
+    /// What contradicts itself does not pass an uplink.
+    UplinkMalformed, "uplink-malformed";
+    /// Whom a deny list names does not pass an uplink.
+    UplinkDenied, "uplink-denied";
+    /// Nobody outside has a container's address.
+    UplinkSpoofed, "uplink-spoofed";
+    /// Nobody outside speaks to containers as this host.
+    UplinkHost, "uplink-host";
+    /// Nobody outside reaches addresses of containers that nobody has, on a node that enforces.
+    UplinkNobody, "uplink-nobody";
+    /// Nobody outside reaches a container that no rule of its own lets it meet.
+    UplinkRules, "uplink-rules";
+    /// Tags of an uplink hide nothing.
+    UplinkTags, "uplink-tags";
 }
 
 impl Check {

@@ -5,9 +5,12 @@ use crate::{
     addr::Addr,
     conntrack,
     decide::{self, Scratch},
-    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
+    key::{AddressKey, BlockKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
     policy::{self, Question, Ruling},
-    value::{Address, Endpoint, Flow, PolicyEntry, Prefix, SeenTimes, Settings},
+    uplink,
+    value::{
+        Address, Block, Endpoint, Flow, List, PolicyEntry, Prefix, SeenTimes, Settings, Uplink,
+    },
 };
 
 /// Maps and time.
@@ -63,6 +66,19 @@ pub trait Env: Sized {
 
     /// Counts what was seen and not kept, for an endpoint.
     fn miss(&mut self, owner: u32);
+    /// What holds at uplinks.
+    fn uplink(&self) -> Uplink;
+
+    /// A word of the filter of blocks.
+    fn filter(&self, word: u32) -> u64;
+
+    /// A block of a list.
+    fn block(&self, key: &BlockKey) -> Option<Block>;
+
+    /// [`uplink::covers`].
+    fn covers(&self, list: &List, addr: &Addr) -> bool {
+        uplink::covers(self, list, addr)
+    }
 
     /// [`policy::ask`].
     fn ask(&self, question: &Question) -> Ruling {

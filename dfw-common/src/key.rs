@@ -1,6 +1,6 @@
 //! Map keys. Fixed layout, explicit padding that is always zero, so that equal keys are equal bytes.
 
-use crate::addr::Addr;
+use crate::{addr::Addr, maps::FILTER_WORDS};
 
 /// A network is named by the ifindex of its bridge: the kernel never uses one twice while the machine runs, and the
 /// same subnet may exist on two of them.
@@ -131,10 +131,67 @@ pub struct SeenKey {
     pub pad: [u8; 3],
 }
 
+/// Key of a block: 256 neighbouring prefixes, whose address they have in common up to their last 8 bits. What is shorter
+/// than that is several neighbours.
+///
+/// The address is two numbers, so that a mask is a shift; IPv4 is v4-mapped.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct BlockKey {
+    /// The first 64 bits of the address.
+    pub high: u64,
+    /// The others.
+    pub low: u64,
+    /// How many octets of the address the block has in common, 0 to 15; the others are zero.
+    pub octets: u32,
+    /// Which list it belongs to.
+    pub list: u32,
+}
+
+impl BlockKey {
+    /// The block of an address that has so many octets in common, and which of the 256 neighbours the address is in.
+    #[inline(always)]
+    pub const fn of(list: u32, addr: &Addr, octets: u32) -> (Self, u32) {
+        let (high, low) = addr.halves();
+        // Octets are counted from the highest bits of each half.
+        let bits = (octets & 7) * 8;
+        let keep = !(u64::MAX >> bits);
+        let shift = 56 - bits;
+        let (high, low, neighbour) = if octets < 8 {
+            (high & keep, 0, high >> shift)
+        } else {
+            (high, low & keep, low >> shift)
+        };
+        let key = Self {
+            high,
+            low,
+            octets,
+            list,
+        };
+        (key, neighbour as u32 & 0xff)
+    }
+
+    /// Word and bit in the filter of the eight neighbours that one of this block is among. Eight, so that a prefix has a few
+    /// bits at most, and a crowded block is not asked for each address near it.
+    #[inline(always)]
+    pub const fn filter(&self, neighbour: u32) -> (u32, u32) {
+        // Odd constants of no meaning (from splitmix64 and the golden ratio); the highest bits of a product are the best.
+        let lists =
+            ((self.list as u64) << 32) | (self.octets as u64) << 8 | (neighbour >> 3) as u64;
+        let mixed = self.high.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ self.low.wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            ^ lists.wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let place = mixed >> (u64::BITS - 6 - FILTER_WORDS.trailing_zeros());
+        ((place >> 6) as u32, (place & 63) as u32)
+    }
+}
+
 const _: () = {
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PrefixKey>() == 20);
     assert!(size_of::<PolicyKey>() == 16);
     assert!(size_of::<FlowKey>() == 44);
     assert!(size_of::<SeenKey>() == 32);
+    assert!(size_of::<BlockKey>() == 24);
 };

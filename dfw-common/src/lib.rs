@@ -27,6 +27,7 @@ pub mod packet;
 pub mod parse;
 pub mod policy;
 pub mod reason;
+pub mod uplink;
 pub mod value;
 
 #[cfg(any(test, feature = "user"))]

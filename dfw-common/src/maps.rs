@@ -28,14 +28,19 @@ pub const ENDPOINT_COUNTERS: &str = "ENDPOINT_COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 /// Event budget and losses, per CPU.
 pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
-
+/// What holds at uplinks, array of one.
+pub const UPLINK: &str = "UPLINK";
+/// Prefixes of the uplinks' lists, 256 neighbours a block, hash.
+pub const BLOCKS: &str = "BLOCKS";
+/// Which blocks there may be, bits.
+pub const BLOCK_FILTER: &str = "BLOCK_FILTER";
 /// What was seen in audit, hash.
 pub const SEEN: &str = "SEEN";
 /// How much of it is at whose expense, array by slot of the port table.
 pub const SEEN_QUOTA: &str = "SEEN_QUOTA";
 
 /// Every map that is pinned.
-pub const PINNED: [&str; 13] = [
+pub const PINNED: [&str; 16] = [
     SETTINGS,
     ENDPOINTS,
     ADDRESSES,
@@ -49,6 +54,9 @@ pub const PINNED: [&str; 13] = [
     EVENT_BUDGET,
     SEEN,
     SEEN_QUOTA,
+    UPLINK,
+    BLOCKS,
+    BLOCK_FILTER,
 ];
 
 /// Positions of the port table; a power of two.
@@ -69,6 +77,12 @@ pub const EVENTS_BYTES: u32 = 512 * 1024;
 pub const SEEN_MAX: u32 = 65_536;
 /// How much of it may be at the expense of one endpoint.
 pub const SEEN_EACH: u64 = 256;
+/// Prefixes of all deny lists together; as many blocks at most.
+pub const DENIED_MAX: u32 = 131_072;
+/// Blocks: a deny list and the one that takes its place, and the subnets of containers likewise.
+pub const BLOCKS_MAX: u32 = 2 * DENIED_MAX + 16_384;
+/// Words of [`BLOCK_FILTER`], of 64 bits each; a power of two. With a full list of whole octets a bit in 64 is set.
+pub const FILTER_WORDS: u32 = 131_072;
 /// Length of [`COUNTERS`].
 pub const COUNTERS_LEN: u32 = Direction::ALL.len() as u32 * Verdict::ALL.len() as u32 * REASONS;
 /// Length of [`ENDPOINT_COUNTERS`].

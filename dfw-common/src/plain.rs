@@ -8,10 +8,11 @@ use std::{
 use crate::{
     addr::Addr,
     env::Env,
-    key::{AddressKey, FlowKey, PolicyKey, PrefixKey, SeenKey},
+    key::{AddressKey, BlockKey, FlowKey, PolicyKey, PrefixKey, SeenKey},
     maps,
     value::{
-        Address, Endpoint, Flow, PolicyEntry, Prefix, RingEntry, SeenQuota, SeenTimes, Settings,
+        Address, Block, Endpoint, Flow, PolicyEntry, Prefix, RingEntry, SeenQuota, SeenTimes,
+        Settings, Uplink,
     },
 };
 
@@ -28,6 +29,10 @@ pub struct Tables {
     pub prefixes: BTreeMap<(u32, PrefixKey), Prefix>,
     /// Headers and port prefixes.
     pub policy: HashMap<PolicyKey, PolicyEntry>,
+    /// What holds at uplinks.
+    pub uplink: Uplink,
+    /// Blocks of its lists. Which there may be is not kept: it is asked for one at a time.
+    pub blocks: BTreeMap<BlockKey, Block>,
 }
 
 /// Tables, a clock that stands still until it is set, and what decisions leave.
@@ -168,6 +173,21 @@ impl Env for Plain {
             let key = entry.key;
             self.flows.remove(&key);
         }
+    }
+
+    fn uplink(&self) -> Uplink {
+        self.tables.uplink
+    }
+
+    fn filter(&self, word: u32) -> u64 {
+        let blocks = self.tables.blocks.iter();
+        let places = blocks.flat_map(|(key, block)| block.eights().map(|eight| key.filter(eight)));
+        let bits = places.filter(|(at, _)| *at == word);
+        bits.fold(0, |bits, (_, bit)| bits | 1 << bit)
+    }
+
+    fn block(&self, key: &BlockKey) -> Option<Block> {
+        self.tables.blocks.get(key).copied()
     }
 
     fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool {

@@ -15,6 +15,7 @@ pod!(
     key::PolicyKey,
     key::FlowKey,
     key::SeenKey,
+    key::BlockKey,
     value::Endpoint,
     value::Address,
     value::Prefix,
@@ -24,6 +25,8 @@ pod!(
     value::SeenTimes,
     value::SeenQuota,
     value::Settings,
+    value::Uplink,
+    value::Block,
     value::Count,
     value::EventBudget,
 );

@@ -147,6 +147,8 @@ reasons! {
     Unmanaged = 26, "unmanaged";
     /// The kernel or the agent left something in a state that must not be.
     Internal = 27, "internal";
+    /// A deny list of the node covers the source address.
+    DenyList = 28, "deny-list";
 }
 
 /// Number of reasons; the length of the reason axis of the counters.

@@ -229,6 +229,56 @@ pub struct Settings {
     pub pad: u32,
 }
 
+/// A list of prefixes in the blocks.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct List {
+    /// Its number in [`crate::key::BlockKey::list`].
+    pub number: u32,
+    /// Which blocks it may have, by the octets in common: bit N for IPv6, bit 16 + N for IPv4. None: it is empty.
+    pub octets: u32,
+}
+
+/// What holds at uplinks. To change a list is to write the new one under another number, then to name that here.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Uplink {
+    /// Whose packets are dropped.
+    pub denied: List,
+    /// Subnets of containers.
+    pub subnets: List,
+}
+
+/// 256 neighbouring prefixes.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Block {
+    /// A bit for each, the first is the lowest of the first word.
+    pub covered: [u64; 4],
+}
+
+impl Block {
+    /// One of each eight neighbours among which the list covers any.
+    pub fn eights(&self) -> impl Iterator<Item = u32> + '_ {
+        let eights = (0..256).step_by(8);
+        eights.filter(|first| self.covered[*first as usize / 64] >> (first % 64) & 0xff != 0)
+    }
+
+    /// Whether the list covers one of them.
+    #[inline(always)]
+    pub const fn covers(&self, neighbour: u32) -> bool {
+        // An index that is computed would not be bounded to the verifier.
+        let [a, b, c, d] = self.covered;
+        let word = match neighbour >> 6 & 3 {
+            0 => a,
+            1 => b,
+            2 => c,
+            _ => d,
+        };
+        word >> (neighbour & 63) & 1 != 0
+    }
+}
+
 /// Packets and bytes of one counter on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -322,6 +372,8 @@ const _: () = {
     assert!(size_of::<SeenTimes>() == 16);
     assert!(size_of::<SeenQuota>() == 24);
     assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Uplink>() == 16);
+    assert!(size_of::<Block>() == 32);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<EventBudget>() == 24);
     assert!(size_of::<Event>() == 72);

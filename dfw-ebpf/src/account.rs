@@ -48,6 +48,13 @@ pub(crate) fn backstop(length: u32, headers: &Headers, direction: Direction, rea
     event(length, headers, 0, direction, &tally);
 }
 
+/// Counts a packet that an uplink drops. It makes no event: a flood from outside would take those of the containers.
+#[inline(always)]
+pub(crate) fn uplink(length: u32, reason: Reason) {
+    let tally = Tally::new(Verdict::Deny, reason, PolicyEntry::NO_RULE);
+    count(0, Direction::Ingress, &tally, length);
+}
+
 #[inline(always)]
 fn count(ifindex: u32, direction: Direction, tally: &Tally, length: u32) {
     let index = layout::counter_index(direction, tally.verdict, tally.reason);

@@ -1,6 +1,10 @@
 //! The packet as the kernel hands it over. The only unsafe that touches packet bytes.
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::bpf_xdp_get_buff_len,
+    programs::{TcContext, XdpContext},
+};
 use dfw_common::{check::Check, packet::Packet};
 
 /// Bytes that are made linear before parsing: Ethernet, IPv6 with extension headers, and the start of the upper layer.
@@ -15,6 +19,22 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// The frame of an XDP program; none when its headers are not linear, which no driver known does with a first buffer
+    /// of more than that.
+    #[inline(always)]
+    pub(crate) fn of_xdp(ctx: &XdpContext) -> Option<Self> {
+        let (data, end) = (ctx.data(), ctx.data_end());
+        // SAFETY: a valid context.
+        let length = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as u32;
+        let linear = end.wrapping_sub(data) as u32;
+        (linear == length || linear >= PULL).then_some(Self {
+            data,
+            end,
+            length,
+            is_tagged: false,
+        })
+    }
+
     /// Looks at the packet of a program's context. Invalidates pointers into it that were taken before.
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {

@@ -2,12 +2,14 @@
 //! (global functions, kernel commit 51c39bb1d5d1; pointers to them, e5069b9c23b3). Hence the raw pointers and the checks.
 
 use dfw_common::{
+    addr::Addr,
     conntrack,
     decide::{self, Scratch},
     key::{AddressKey, FlowKey},
     policy::{self, Question},
     reason::Reason,
-    value::Address,
+    uplink,
+    value::{Address, List},
 };
 
 use crate::maps::Kernel;
@@ -72,4 +74,15 @@ pub(crate) extern "C" fn dfw_place(owner: u32, base: u32, mask: u32, key: *const
         Some(position) => u64::from(position),
         None => u64::MAX,
     }
+}
+
+/// [`uplink::covers`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dfw_covers(list: *const List, addr: *const Addr) -> u32 {
+    if list.is_null() || addr.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier has checked that every caller passes whole objects.
+    u32::from(unsafe { uplink::covers(&Kernel, &*list, &*addr) })
 }

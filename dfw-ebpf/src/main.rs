@@ -13,10 +13,11 @@ use aya_ebpf::{
     bindings::{
         __sk_buff,
         tcx_action_base::{TCX_DROP, TCX_NEXT},
+        xdp_action::{XDP_DROP, XDP_PASS},
     },
     helpers::generated::{bpf_check_mtu, bpf_redirect_peer, bpf_skb_change_type},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::trace;
 use dfw_common::{
@@ -25,6 +26,7 @@ use dfw_common::{
     decide::{Hook, Place, decide},
     packet::Packet as _,
     reason::Direction,
+    uplink::uplink,
 };
 
 use crate::{ctx::Frame, maps::Kernel};
@@ -54,6 +56,21 @@ fn dfw_from_br(ctx: TcContext) -> i32 {
 #[classifier]
 fn dfw_to_br(ctx: TcContext) -> i32 {
     bridge(&ctx, Hook::To)
+}
+
+/// XDP of an uplink: what comes to the host from outside. Frames may have more than one buffer.
+#[xdp(frags)]
+fn dfw_uplink(ctx: XdpContext) -> u32 {
+    let (Some(frame), Some(scratch)) = (Frame::of_xdp(&ctx), maps::scratch()) else {
+        return XDP_PASS;
+    };
+    match uplink(&Kernel, &frame, scratch) {
+        None => XDP_PASS,
+        Some(reason) => {
+            account::uplink(frame.len(), reason);
+            XDP_DROP
+        }
+    }
 }
 
 /// Does nothing: what benchmarks subtract, and how the agent learns how fast jiffies run.

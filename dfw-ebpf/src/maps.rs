@@ -12,13 +12,13 @@ use dfw_common::{
     addr::Addr,
     decide::Scratch,
     env::Env,
-    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
+    key::{AddressKey, BlockKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
     maps as layout,
     policy::{Question, Ruling},
     reason::Reason,
     value::{
-        Address, Count, Endpoint, EventBudget, Flow, PolicyEntry, Prefix, RingEntry, SeenQuota,
-        SeenTimes, Settings,
+        Address, Block, Count, Endpoint, EventBudget, Flow, List, PolicyEntry, Prefix, RingEntry,
+        SeenQuota, SeenTimes, Settings, Uplink,
     },
 };
 
@@ -54,6 +54,13 @@ static SEEN: HashMap<SeenKey, SeenTimes> =
     HashMap::with_max_entries(layout::SEEN_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static SEEN_QUOTA: Array<SeenQuota> = Array::with_max_entries(layout::ENDPOINT_SLOTS, 0);
+#[map]
+static UPLINK: Array<Uplink> = Array::with_max_entries(1, 0);
+#[map]
+static BLOCKS: HashMap<BlockKey, Block> =
+    HashMap::with_max_entries(layout::BLOCKS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static BLOCK_FILTER: Array<u64> = Array::with_max_entries(layout::FILTER_WORDS, 0);
 
 /// Room for one decision: programs of one CPU do not interrupt each other.
 #[map]
@@ -62,8 +69,8 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// This CPU's room for a decision.
 #[inline(always)]
 pub(crate) fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: this CPU's element, which lives as long as the map. TCX programs run with bottom halves disabled, so none
-    // of the same CPU runs meanwhile, and the endpoint program takes it once.
+    // SAFETY: this CPU's element, which lives as long as the map. TCX and XDP programs run with bottom halves disabled, so
+    // none of the same CPU runs meanwhile, and each program takes it once.
     SCRATCH
         .get_ptr_mut(0)
         .map(|scratch| unsafe { &mut *scratch })
@@ -252,6 +259,27 @@ impl Env for Kernel {
             // SAFETY: as in `insert_seen`.
             unsafe { fetch_add(&raw mut (*quota).missing, 1) };
         }
+    }
+
+    #[inline(always)]
+    fn uplink(&self) -> Uplink {
+        UPLINK.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn filter(&self, word: u32) -> u64 {
+        BLOCK_FILTER.get(word).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn block(&self, key: &BlockKey) -> Option<Block> {
+        // SAFETY: values are plain integers; the agent writes a block once and never changes it.
+        unsafe { BLOCKS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn covers(&self, list: &List, addr: &Addr) -> bool {
+        global::dfw_covers(list, addr) != 0
     }
 
     #[inline(always)]

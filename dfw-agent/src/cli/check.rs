@@ -1,6 +1,9 @@
 //! `dfw check`.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use super::{Error, Format, OutputArgs, count, findings, offline, write_json};
 use crate::{
@@ -8,6 +11,7 @@ use crate::{
     exit::ExitCode,
     model::{Container, Finding},
     policy::{self, NodePolicy, Options},
+    source::deny,
 };
 
 /// Check labels or a policy file before they are deployed, without an agent
@@ -91,12 +95,24 @@ fn check_policy(
     format: Format,
     input: &offline::Input,
 ) -> Result<ExitCode, Error> {
-    let read = NodePolicy::parse(&input.name, &input.text);
+    let read = NodePolicy::parse(&input.name, &input.text).and_then(|node| {
+        let denied = deny::read(&node, Path::new(&input.name))?;
+        Ok((node, denied.prefixes()))
+    });
     let findings = read.as_ref().err().map(Vec::as_slice).unwrap_or_default();
     match (format, &read) {
         (Format::Json, _) => write_json(out, &findings)?,
-        (Format::Table, Ok(node)) => {
-            writeln!(out, "ok: {} for the node", count(node.len(), "rule"))?
+        (Format::Table, Ok((node, denied))) => {
+            let denied = match denied {
+                0 => String::new(),
+                1 => ", 1 prefix denied".to_owned(),
+                more => format!(", {more} prefixes denied"),
+            };
+            writeln!(
+                out,
+                "ok: {} for the node{denied}",
+                count(node.len(), "rule")
+            )?
         }
         (Format::Table, Err(mistakes)) => {
             for mistake in mistakes {

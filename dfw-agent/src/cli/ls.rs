@@ -105,7 +105,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         cli::findings::tests::{finding, plain},
-        model::{Detour, NetworkView, Unprotected, UnprotectedView},
+        model::{Detour, NetworkView, Unprotected, UnprotectedView, UplinkView},
     };
 
     fn endpoint(service: &str, ifindex: u32) -> EndpointView {
@@ -170,6 +170,11 @@ pub(super) mod tests {
             findings: vec![finding()],
             overrides: Vec::new(),
             learned: None,
+            uplinks: vec![UplinkView {
+                interface: "eth0".to_owned(),
+                state: "native".to_owned(),
+            }],
+            denied: Some(1),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{config::Settings, exit::ExitCode, telemetry};
 #[command(after_help = "Examples:
   dfw run                                  watch the local Docker engine
   dfw run --unlabelled enforce             zero trust for the whole node
+  dfw run --uplink eth0                    drop spoofed, malformed and denied packets at the edge
   dfw run --inventory /etc/dfw/ports.toml  plain veths, no Docker needed
   dfw run --log-format json --log-level debug")]
 pub(super) struct Args {

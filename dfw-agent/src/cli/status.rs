@@ -84,6 +84,9 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
         line("learned", &told(learned, now()))?;
     }
     line("networks", &view.networks.len().to_string())?;
+    if !view.uplinks.is_empty() {
+        line("uplinks", &uplinks(view))?;
+    }
     let reasons = Unprotected::ALL.map(|why| {
         (
             view.unprotected
@@ -167,6 +170,20 @@ fn told(learned: &LearnedView, now: u64) -> String {
     format!("{seen} of {of} in {time}{missing}")
 }
 
+/// `eth0 native, eth1 generic; 12 prefixes denied`.
+fn uplinks(view: &View) -> String {
+    let uplinks = view.uplinks.iter();
+    let uplinks: Vec<String> = uplinks
+        .map(|uplink| format!("{} {}", uplink.interface, uplink.state))
+        .collect();
+    let denied = match view.denied {
+        Some(prefixes) if prefixes == 1 => "1 prefix denied".to_owned(),
+        Some(prefixes) => format!("{prefixes} prefixes denied"),
+        None => "the deny lists of an earlier agent".to_owned(),
+    };
+    format!("{}; {denied}", uplinks.join(", "))
+}
+
 /// `4: 3 enforce, 1 audit`, without what is not there.
 fn split<const N: usize>(total: usize, of: [(usize, &str); N]) -> String {
     parts(of).map_or(total.to_string(), |parts| format!("{total}: {parts}"))
@@ -195,6 +212,7 @@ mod tests {
         endpoints    2: 1 enforce, 1 audit
         fast path    on for 1 of 2 endpoints; 1 in audit or off
         networks     1
+        uplinks      eth0 native; 1 prefix denied
         unprotected  1: 1 host-network
         findings     1 error
 

@@ -16,6 +16,7 @@ fn defaults() {
         },
         unlabelled: None,
         policy: None,
+        uplinks: [],
         label_prefix: "dfw.",
         listen: 127.0.0.1:10339,
         socket: "/run/dfw/dfw.sock",
@@ -36,6 +37,7 @@ fn every_key_of_the_file() {
         inventory = "/etc/dfw/inventory.toml"
         unlabelled = "enforce"
         policy = "/etc/dfw/policy.toml"
+        uplink = ["eth0", "eth1"]
         label-prefix = "com.example.fw."
         listen = "[::1]:1"
         socket = "/run/a.sock"
@@ -58,6 +60,10 @@ fn every_key_of_the_file() {
         policy: Some(
             "/etc/dfw/policy.toml",
         ),
+        uplinks: [
+            "eth0",
+            "eth1",
+        ],
         label_prefix: "com.example.fw.",
         listen: [::1]:1,
         socket: "/run/a.sock",

@@ -2,7 +2,10 @@
 
 use std::{
     error::Error,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aya::{
@@ -40,6 +43,8 @@ pub struct Figures {
     occupancy: Arc<Mutex<Occupancy>>,
     /// What the fence dropped since the agent started.
     fenced: Mutex<Dropped>,
+    /// Blocks of the uplinks' lists.
+    blocks: AtomicU64,
 }
 
 impl Figures {
@@ -64,6 +69,7 @@ impl Figures {
             flow_capacity: capacities.1,
             occupancy,
             fenced: Mutex::default(),
+            blocks: AtomicU64::new(0),
         })
     }
 
@@ -72,6 +78,11 @@ impl Figures {
         let mut fenced = self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
         fenced.packets += dropped.packets;
         fenced.bytes += dropped.bytes;
+    }
+
+    /// So many blocks are in the kernel.
+    pub(super) fn note_blocks(&self, blocks: usize) {
+        self.blocks.store(blocks as u64, Ordering::Relaxed);
     }
 
     /// Flows in the table.
@@ -213,6 +224,11 @@ impl Kernel for Figures {
                     layout::SEEN,
                     self.sightings.count(),
                     u64::from(layout::SEEN_MAX),
+                ),
+                (
+                    layout::BLOCKS,
+                    self.blocks.load(Ordering::Relaxed),
+                    u64::from(layout::BLOCKS_MAX),
                 ),
             ]
         };

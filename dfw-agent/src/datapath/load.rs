@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    programs::{ProgramError, ProgramFd, ProgramType, SchedClassifier},
+    programs::{ProgramError, ProgramFd, ProgramType, SchedClassifier, Xdp},
     sys::{BpfHelper, is_helper_supported},
 };
 use caps::{CapSet, Capability};
@@ -45,13 +45,15 @@ pub mod program {
     pub const FROM_BRIDGE: &str = "dfw_from_br";
     /// TCX egress of a bridge device.
     pub const TO_BRIDGE: &str = "dfw_to_br";
+    /// XDP of an uplink.
+    pub const UPLINK: &str = "dfw_uplink";
     /// Does nothing but return the low bits of jiffies.
     pub const EMPTY: &str = "dfw_empty";
 
-    /// Those that are attached.
+    /// Those that are attached by TCX.
     pub const HOOKED: [&str; 4] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE];
-    /// All of them.
-    pub const ALL: [&str; 5] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE, EMPTY];
+    /// All classifiers.
+    pub const CLASSIFIERS: [&str; 5] = [FROM_ENDPOINT, TO_ENDPOINT, FROM_BRIDGE, TO_BRIDGE, EMPTY];
 }
 
 /// Why the datapath cannot be set up. Every message names the remedy.
@@ -371,11 +373,15 @@ fn load_into(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
     #[cfg(feature = "mutants")]
     loader.override_global(dfw_common::mutant::VARIABLE, &left_out, true);
     let mut object = loader.load(OBJECT)?;
-    for name in program::ALL {
+    for name in program::CLASSIFIERS {
         classifier(&mut object, name)?
             .load()
             .map_err(|source| LoadError::Program { name, source })?;
     }
+    let name = program::UPLINK;
+    xdp(&mut object)?
+        .load()
+        .map_err(|source| LoadError::Program { name, source })?;
     Ok(object)
 }
 
@@ -450,6 +456,17 @@ pub fn classifier<'a>(
         .program_mut(name)
         .and_then(|program| <&mut SchedClassifier>::try_from(program).ok())
         .ok_or(LoadError::Missing(name))
+}
+
+/// The program for uplinks.
+///
+/// # Errors
+/// [`LoadError::Missing`] when the object has none.
+pub fn xdp(object: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
+    object
+        .program_mut(program::UPLINK)
+        .and_then(|program| <&mut Xdp>::try_from(program).ok())
+        .ok_or(LoadError::Missing(program::UPLINK))
 }
 
 #[cfg(test)]

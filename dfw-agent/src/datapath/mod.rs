@@ -4,6 +4,7 @@ pub mod expedite;
 pub mod fence;
 pub mod figures;
 pub mod links;
+mod lists;
 pub mod load;
 mod mirror;
 pub mod rings;
@@ -11,10 +12,11 @@ pub mod seen;
 pub mod sys;
 pub mod tables;
 mod uninstall;
+mod uplink;
 mod watch;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -38,15 +40,17 @@ use self::{
     fence::Fence,
     figures::Figures,
     links::{LinkSet, Twins},
+    lists::Lists,
     load::{LoadError, Options, Pins, classifier, program},
     seen::Sightings,
     tables::{Tables, take},
     uninstall::remove_version,
+    uplink::Uplinks,
     watch::MapPins,
 };
 use crate::{
-    model::{Detour, Role},
-    policy::{Compiled, Held},
+    model::{Detour, Role, XdpMode},
+    policy::{Blocks, Compiled, Held},
     reconcile::{self, Applied, Attached, Tampering},
 };
 
@@ -73,6 +77,8 @@ pub struct Datapath {
     object: Ebpf,
     links: LinkSet,
     fence: Fence,
+    uplinks: Uplinks,
+    lists: Lists,
     tables: Tables,
     figures: Arc<Figures>,
     sightings: Arc<Sightings>,
@@ -136,6 +142,8 @@ impl Datapath {
             tables.occupancy(),
             capacities,
         )?);
+        let uplinks = Uplinks::open(&pins, &mut object)?;
+        let lists = Lists::open(&mut object)?;
         let links = LinkSet::open(&pins, programs, twins, Switch::new(marker))?;
         let others = pins.others().map_err(|source| LoadError::Pins {
             action: "list the versions under",
@@ -147,6 +155,8 @@ impl Datapath {
             object,
             links,
             fence: Fence::default(),
+            uplinks,
+            lists,
             tables,
             figures,
             sightings,
@@ -293,6 +303,23 @@ impl reconcile::Datapath for Datapath {
         })
     }
 
+    fn set_lists(
+        &mut self,
+        denied: Option<&Arc<Blocks>>,
+        subnets: &Arc<Blocks>,
+    ) -> Result<(), LoadError> {
+        let result = self.lists.set(denied, subnets);
+        self.figures.note_blocks(self.lists.len());
+        result
+    }
+
+    fn set_uplinks(
+        &mut self,
+        wanted: &BTreeMap<u32, String>,
+    ) -> BTreeMap<u32, Result<XdpMode, LoadError>> {
+        self.uplinks.set(wanted)
+    }
+
     fn repair(&mut self, thorough: bool) -> Vec<Tampering<LoadError>> {
         let mut found = self.links.repair();
         // Nothing gets through for want of a pin, so these may wait for the other round.
@@ -300,6 +327,7 @@ impl reconcile::Datapath for Datapath {
         if self.looks_at_pins {
             self.links.repair_pins(&mut found);
             self.map_pins.repair(&mut found);
+            self.uplinks.repair(&mut found);
         }
         match self.fence.look() {
             Ok(look) => {
@@ -313,7 +341,12 @@ impl reconcile::Datapath for Datapath {
                 source,
             }))),
         }
-        let maps = self.tables.repair(thorough);
+        let mut maps = self.tables.repair(thorough);
+        match self.lists.repair() {
+            Ok(false) => {}
+            Ok(true) => maps.push((layout::UPLINK, Ok(1))),
+            Err(error) => maps.push((layout::UPLINK, Err(error))),
+        }
         found.extend(maps.into_iter().map(|(name, entries)| Tampering {
             ifindex: None,
             what: format!("entries of the map {name} were changed; they are as they were"),

@@ -1,5 +1,5 @@
-//! The few bpf(2) commands that aya has no call for: TCX links by ifindex, their update by file descriptor, the query of a
-//! hook without CAP_SYS_ADMIN, arrays read as a whole, and elements taken out of a map.
+//! The few bpf(2) commands that aya has no call for: TCX and XDP links by ifindex, their update by file descriptor, the query of a
+//! hook without CAP_SYS_ADMIN, arrays read as a whole, elements taken out of a map, and maps written in batches.
 
 use std::{
     ffi::CString,
@@ -12,7 +12,10 @@ use std::{
 };
 
 use aya::Pod;
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
+use aya_obj::generated::{
+    XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info,
+    bpf_map_info,
+};
 
 /// Which of the two TCX hooks of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +95,23 @@ pub fn attach_first(program: BorrowedFd<'_>, ifindex: u32, hook: TcxHook) -> io:
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
+/// Attaches a program to an interface by XDP: in its driver, or in front of the stack (generic).
+///
+/// # Errors
+/// EBUSY when there is another one; ENODEV when the interface is gone; anything else when the driver cannot.
+pub fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, native: bool) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
+    attr.link_create.flags = if native {
+        XDP_FLAGS_DRV_MODE
+    } else {
+        XDP_FLAGS_SKB_MODE
+    };
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
 /// Swaps the program of a link: one word, no moment without a program.
 ///
 /// # Errors
@@ -136,7 +156,7 @@ pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
 }
 
-/// A TCX link as the kernel describes it.
+/// A TCX or XDP link as the kernel describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkInfo {
     /// Its number, never used twice.
@@ -180,7 +200,8 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     attr.info.info_len = size_of::<bpf_link_info>() as u32;
     attr.info.info = std::ptr::from_mut(&mut info) as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // SAFETY: every arm of the union is plain integers; that of another kind of link reads as a wrong place.
+    // SAFETY: every arm of the union is plain integers, and that of XDP has its interface at the same place; any other
+    // kind of link reads as a wrong place.
     let tcx = unsafe { info.__bindgen_anon_1.tcx };
     Ok(LinkInfo {
         id: info.id,
@@ -267,6 +288,65 @@ pub fn take_element<K: Pod, V: Pod + Default>(
         Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Writes entries into a map.
+///
+/// # Errors
+/// What bpf(2) says for BPF_MAP_UPDATE_BATCH; some of them may be written then.
+pub fn write_batch<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    let count = keys.len().min(values.len());
+    if count == 0 {
+        return Ok(());
+    }
+    let mut attr = zeroed();
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.values = values.as_ptr() as u64;
+    attr.batch.count = count as u32;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
+/// Deletes entries of a map; what is not there needs no deletion.
+///
+/// # Errors
+/// What bpf(2) says for BPF_MAP_DELETE_BATCH.
+pub fn delete_batch<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Result<()> {
+    while !keys.is_empty() {
+        let mut attr = zeroed();
+        attr.batch.keys = keys.as_ptr() as u64;
+        attr.batch.count = keys.len() as u32;
+        attr.batch.map_fd = map.as_raw_fd() as u32;
+        let result = bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr);
+        match result {
+            Ok(_) => return Ok(()),
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            Err(_) => {}
+        }
+        // SAFETY: the kernel has filled the batch arm: it stopped at the one that is not there.
+        let deleted = unsafe { attr.batch.count } as usize;
+        keys = keys.get(deleted + 1..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Waits until every BPF program that runs now has ended: a grace period of RCU (`membarrier_global` in
+/// kernel/sched/membarrier.c).
+///
+/// # Errors
+/// EINVAL on a kernel with processors that never tick (nohz_full).
+pub fn wait_for_programs() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }
 

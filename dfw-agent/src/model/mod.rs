@@ -18,7 +18,10 @@ pub use self::{
     bind::bind,
     detour::Detour,
     order::{Done, ForgetOrder, OverrideView, Refused, SwitchOrder, Unanswerable},
-    view::{EndpointView, Finding, LearnedView, Level, NetworkView, UnprotectedView, View},
+    view::{
+        EndpointView, Finding, LearnedView, Level, NetworkView, UnprotectedView, UplinkView, View,
+        XdpMode,
+    },
 };
 
 /// What the engine (or the inventory file) says, before any link is known.

@@ -49,6 +49,12 @@ pub struct View {
     /// What was learned of those in audit.
     #[serde(default)]
     pub learned: Option<LearnedView>,
+    /// Interfaces that `--uplink` names.
+    #[serde(default)]
+    pub uplinks: Vec<UplinkView>,
+    /// Prefixes of the deny lists that hold there; none where those of an earlier agent do.
+    #[serde(default)]
+    pub denied: Option<usize>,
 }
 
 /// What was learned, in figures.
@@ -150,6 +156,34 @@ pub struct UnprotectedView {
     pub container: String,
     /// Why.
     pub why: Unprotected,
+}
+
+/// An interface where packets from outside are dropped before the host's stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkView {
+    /// Its name.
+    pub interface: String,
+    /// `native` or `generic`, where it is attached; `absent`, `refused` or `failed`, where a finding says why.
+    pub state: String,
+}
+
+/// How a program is attached by XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In front of the stack: on any interface, after the packet was allocated.
+    Generic,
+}
+
+impl XdpMode {
+    /// The name used in commands and pins.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
 }
 
 /// How bad a finding is.

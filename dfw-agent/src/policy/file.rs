@@ -3,12 +3,14 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use dfw_common::reason::Direction;
+use ipnet::IpNet;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use super::{
+    deny::{self, DenyFile},
     label,
     mode::Mode,
     parse::{self, MAX_PROBLEMS, Parsed},
@@ -30,6 +32,10 @@ const MAX_ENTRIES: usize = 512;
 pub struct NodePolicy {
     /// Mode of endpoints without rules, unless the command line or the configuration says it.
     pub unlabelled: Option<Mode>,
+    /// Whose packets no uplink lets in.
+    pub denied: Vec<IpNet>,
+    /// Files with more of them.
+    pub deny_files: Vec<DenyFile>,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -57,7 +63,7 @@ pub(super) enum Kind {
 const TOP: [&str; 4] = ["unlabelled", "rules", "ceiling", "edge"];
 const RULES: [&str; 4] = ["for", "mode", "ingress", "egress"];
 const CEILING: [&str; 3] = ["for", "ingress", "egress"];
-const EDGE: [&str; 2] = ["published", "host"];
+const EDGE: [&str; 3] = ["published", "host", "deny"];
 
 impl NodePolicy {
     /// Reads a file; `name` is what people call it. One mistake rejects it all, for half of it would mean something else.
@@ -224,6 +230,36 @@ impl Reader<'_> {
         }
     }
 
+    /// Prefixes, and files of them.
+    fn deny(&mut self, value: &Spanned<DeValue<'_>>) {
+        let DeValue::Array(lists) = value.get_ref() else {
+            let what = "it is a list: write deny = [\"/etc/dfw/deny.txt\", \"192.0.2.0/24\"]";
+            return self.mistake(value.span().start, "bad-value", what.to_owned());
+        };
+        for list in lists {
+            let Some(words) = self.words(list) else {
+                continue;
+            };
+            let place = self.place(words.span.start);
+            if is_path(words.value) {
+                let path = words.value.to_owned();
+                self.policy.deny_files.push(DenyFile { path, place });
+                continue;
+            }
+            match deny::net(words.value) {
+                Ok(net) => self.policy.denied.push(net),
+                Err(what) => {
+                    let what = if words.value.contains('/') {
+                        what
+                    } else {
+                        format!("{what}; a file begins with / or ./")
+                    };
+                    self.mistake(words.span.start, "bad-deny-list", what);
+                }
+            }
+        }
+    }
+
     /// What comes from outside and what the host is asked for: a ceiling for everybody that ends there.
     fn edge(&mut self, value: &Spanned<DeValue<'_>>) {
         let DeValue::Table(table) = value.get_ref() else {
@@ -247,6 +283,10 @@ impl Reader<'_> {
                     "edge host",
                     &[Selector::Host],
                 ),
+                "deny" => {
+                    self.deny(value);
+                    continue;
+                }
                 _ => {
                     self.unknown(key, &EDGE);
                     continue;
@@ -407,4 +447,10 @@ impl Reader<'_> {
         let (line, column) = position(self.text, at);
         format!("{}:{line}:{column}", self.name)
     }
+}
+
+fn is_path(word: &str) -> bool {
+    ["/", "./", "../"]
+        .iter()
+        .any(|start| word.starts_with(start))
 }

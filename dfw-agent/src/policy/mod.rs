@@ -6,8 +6,10 @@
 //! [`Compiler`] joins them and owns the two things with a memory, ids and last good policies.
 
 mod address;
+mod blocks;
 mod book;
 mod compile;
+mod deny;
 mod explain;
 mod file;
 mod flatten;
@@ -33,8 +35,10 @@ mod warn;
 mod tests;
 
 pub use self::{
+    blocks::Blocks,
     book::{Book, SIGHTINGS_EACH, SIGHTINGS_MAX},
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText, RuleTexts},
+    deny::{DenyFile, DenyLists, MAX_LIST_BYTES},
     explain::{Explanation, Hint, InForce, Names, Path, Question, Side, Source, explain},
     file::{MAX_FILE_BYTES, NodePolicy},
     intern::Held,

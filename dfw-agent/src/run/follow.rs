@@ -145,8 +145,10 @@ impl Seed {
         };
         let (first, held) = datapath.held();
         let compiler = Compiler::new(first, held);
+        let mut reconciler = Reconciler::new(datapath, compiler, self.desk.options());
+        reconciler.set_edge(self.desk.edge.clone());
         let follower = Follower {
-            reconciler: Reconciler::new(datapath, compiler, self.desk.options()),
+            reconciler,
             desk: self.desk,
             adopts,
             metrics,

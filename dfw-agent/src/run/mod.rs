@@ -33,6 +33,7 @@ use crate::{
     exit::{ExitCode, Failure},
     model::View,
     policy::{NodePolicy, RuleTexts},
+    reconcile::Edge,
     source::{docker::ConnectError, inventory::InventoryError},
     telemetry::{
         history::{History, Limits},
@@ -65,9 +66,17 @@ pub fn run(config: Config) -> Result<(), Failure> {
     };
     privileges::give_up()?;
     // With the rights that a reload will have.
-    let node = match config.policy.clone() {
+    let (node, lists) = match config.policy.clone() {
         Some(file) => orders::read(file)?,
-        None => NodePolicy::default(),
+        None => (NodePolicy::default(), Ok(Arc::default())),
+    };
+    // A list that came from elsewhere and is broken keeps nobody from his firewall: the kernel may still have the last good one.
+    let (denied, findings) = match lists {
+        Ok(denied) => (Some(denied), Vec::new()),
+        Err(error) => {
+            tracing::error!(%error, "the deny lists are not taken over; those in force stay");
+            (None, error.findings())
+        }
     };
     let (view, views) = watch::channel(Arc::new(View::default()));
     let (rules, rule_texts) = watch::channel(RuleTexts::default());
@@ -87,7 +96,11 @@ pub fn run(config: Config) -> Result<(), Failure> {
             unlabelled: config.unlabelled.map(Into::into),
             prefix: config.label_prefix,
             node: Arc::new(node),
-            findings: Vec::new(),
+            edge: Edge {
+                uplinks: config.uplinks,
+                denied,
+            },
+            findings,
         },
         views: views.clone(),
         published: Published {

@@ -1,5 +1,6 @@
 //! Where endpoints come from: the engine or the inventory file says who there is, netlink says where.
 
+pub mod deny;
 pub mod docker;
 pub mod inventory;
 pub mod netlink;

@@ -7,6 +7,7 @@ mod memory;
 mod node;
 mod packets;
 mod report;
+mod uplink;
 
 use clap::Parser;
 use dfw_agent::datapath::load::Options as LoadOptions;
@@ -48,6 +49,9 @@ fn main() {
             packets::measure(kernel, rules, effort, &mut report);
         });
     }
+    kernel::inside(&node::INTERFACES, LoadOptions::default(), |kernel| {
+        uplink::measure(kernel, effort, &mut report);
+    });
     memory::measure(ENDPOINTS, &mut report);
     report.print(arguments.output);
 }

@@ -152,5 +152,6 @@ pub(crate) fn tables(rules: usize) -> Tables {
         addresses: compiled.addresses.into_iter().collect(),
         prefixes: compiled.prefixes,
         policy: compiled.policy.into_iter().collect(),
+        ..Tables::default()
     }
 }

@@ -15,8 +15,8 @@ use crate::{
 /// How often is measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
-    rounds: usize,
-    repeat: u32,
+    pub(crate) rounds: usize,
+    pub(crate) repeat: u32,
     tuples: u16,
 }
 
@@ -157,7 +157,8 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    fn new(mut costs: Vec<f64>, mut nulls: Vec<f64>) -> Self {
+    /// Of any order.
+    pub(crate) fn new(mut costs: Vec<f64>, mut nulls: Vec<f64>) -> Self {
         costs.sort_by(f64::total_cmp);
         nulls.sort_by(f64::total_cmp);
         Self {

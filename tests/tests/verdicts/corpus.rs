@@ -53,6 +53,12 @@ impl Corpus {
         corpus
     }
 
+    /// Only what endpoints and bridges see.
+    pub(crate) fn without_uplinks(mut self) -> Self {
+        self.frames.retain(|(at, _)| !matches!(at, At::Uplink));
+        self
+    }
+
     /// A frame of the table, most often changed a little.
     pub(crate) fn frame(&self, random: &mut Random) -> (At, Vec<u8>) {
         let (mut at, mut frame) = random.of(&self.frames).clone();

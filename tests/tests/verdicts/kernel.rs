@@ -14,12 +14,18 @@ use aya::{
 };
 use dfw_agent::datapath::load::{self, Options, Pins, classifier};
 use dfw_common::{
-    key::{AddressKey, PolicyKey, PrefixKey},
+    key::{AddressKey, BlockKey, PolicyKey, PrefixKey},
     maps,
     plain::Tables,
-    value::{Address, Endpoint, PolicyEntry, Prefix, Settings},
+    value::{Address, Block, Endpoint, PolicyEntry, Prefix, Settings, Uplink},
 };
 use dfw_tests::{Namespace, scratch::Scratch};
+
+/// What an XDP program returns (uapi/linux/bpf.h).
+pub(crate) mod xdp_action {
+    pub(crate) const XDP_DROP: u32 = 1;
+    pub(crate) const XDP_PASS: u32 = 2;
+}
 
 /// The loaded object.
 pub(crate) struct Kernel {
@@ -76,6 +82,22 @@ impl Kernel {
             let key = Key::new(*bits, *data);
             prefixes.insert(&key, prefix, 0).expect("a prefix");
         }
+        let mut uplink: Array<_, Uplink> = self.map(maps::UPLINK);
+        uplink.set(0, tables.uplink, 0).expect("the uplink");
+        let mut blocks: HashMap<_, BlockKey, Block> = self.map(maps::BLOCKS);
+        let wanted = tables.blocks.iter().map(|(key, block)| (*key, *block));
+        replace(&mut blocks, &wanted.collect());
+        let mut words: BTreeMap<u32, u64> = BTreeMap::new();
+        for (key, block) in &tables.blocks {
+            for (word, bit) in block.eights().map(|eight| key.filter(eight)) {
+                *words.entry(word).or_default() |= 1 << bit;
+            }
+        }
+        let mut filter: Array<_, u64> = self.map(maps::BLOCK_FILTER);
+        // Bits of what was there before do no harm.
+        for (word, bits) in words {
+            filter.set(word, bits, 0).expect("a word");
+        }
     }
 
     /// Runs a program on a frame that is seen at the interface `ifindex` and came by `ingress`, `repeat` times over.
@@ -98,6 +120,18 @@ impl Kernel {
         });
         let result = result.unwrap_or_else(|error| panic!("{} bytes: {error:?}", frame.len()));
         (result.return_value as i32, result.duration)
+    }
+
+    /// Runs the uplink's program on a frame, `repeat` times over.
+    pub(crate) fn run_uplink(&mut self, frame: &[u8], repeat: u32) -> (u32, Duration) {
+        let program = load::xdp(&mut self.object).expect("the program is there");
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            repeat,
+            ..TestRunOptions::new()
+        });
+        let result = result.unwrap_or_else(|error| panic!("{} bytes: {error:?}", frame.len()));
+        (result.return_value, result.duration)
     }
 
     pub(crate) fn map<'a, M: TryFrom<&'a mut Map, Error = MapError>>(

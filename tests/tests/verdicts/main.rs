@@ -23,6 +23,7 @@ mod scenario;
 mod seen;
 mod state;
 mod table;
+mod uplink;
 
 use std::{collections::BTreeSet, env};
 
@@ -37,7 +38,7 @@ use crate::{
 fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for family in Family::ALL {
-        let topics: [fn(Family) -> Vec<Row>; 11] = [
+        let topics: [fn(Family) -> Vec<Row>; 12] = [
             guards::rows,
             addresses::rows,
             flows::rows,
@@ -49,6 +50,7 @@ fn rows() -> Vec<Row> {
             bridge::rows,
             quota::rows,
             redirect::rows,
+            uplink::rows,
         ];
         for topic in topics {
             let of_family = topic(family).into_iter();

@@ -9,12 +9,13 @@ use dfw_common::{
     maps,
     plain::{Plain, Tables},
     reason::{Direction, Reason, Verdict},
+    uplink::uplink,
     value::Flow,
 };
 use dfw_tests::frame::{Ip, Upper};
 
 use crate::{
-    kernel::Kernel,
+    kernel::{Kernel, xdp_action},
     scenario::{self, BRIDGE, ENDPOINTS, Family, UNCLAIMED, Who},
     state::{self, Learned},
 };
@@ -26,6 +27,8 @@ pub(crate) enum At {
     Endpoint(Place),
     /// A hook of the bridge.
     Bridge(Hook),
+    /// An uplink.
+    Uplink,
 }
 
 /// At the hook where somebody sends.
@@ -274,6 +277,7 @@ impl Seen {
         let (ifindex, hook) = match row.at {
             At::Endpoint(place) => (place.ifindex, place.hook),
             At::Bridge(hook) => (0, hook),
+            At::Uplink => (0, Hook::To),
         };
         if let Some((verdict, reason)) = row.expect.own {
             seen.count(ifindex, direction(hook), verdict, reason);
@@ -527,6 +531,13 @@ impl<'k> Lab<'k> {
                     seen.count(0, direction(hook), Verdict::Deny, reason);
                 }
             }
+            At::Uplink => {
+                let reason = uplink(&self.plain, &frame, &mut scratch);
+                seen.fate = reason.is_none().into();
+                if let Some(reason) = reason {
+                    seen.count(0, Direction::Ingress, Verdict::Deny, reason);
+                }
+            }
         }
         (seen, past)
     }
@@ -588,6 +599,13 @@ pub(crate) fn fate(kernel: &mut Kernel, at: At, frame: &[u8]) -> Fate {
         }
         At::Bridge(Hook::From) => (program::FROM_BRIDGE, BRIDGE, BRIDGE),
         At::Bridge(Hook::To) => (program::TO_BRIDGE, BRIDGE, 0),
+        At::Uplink => {
+            return match kernel.run_uplink(frame, 1).0 {
+                xdp_action::XDP_PASS => Fate::Passed,
+                xdp_action::XDP_DROP => Fate::Dropped,
+                other => panic!("the uplink returns {other}"),
+            };
+        }
     };
     match kernel.run(program, ifindex, ingress, frame, 1).0 {
         // TCX_NEXT, TCX_DROP and TCX_REDIRECT; a test run carries none of them out.

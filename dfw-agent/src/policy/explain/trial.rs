@@ -72,6 +72,7 @@ impl Kernel {
             addresses: compiled.addresses.iter().map(|(k, v)| (*k, *v)).collect(),
             prefixes: compiled.prefixes.clone(),
             policy: compiled.policy.iter().map(|(k, v)| (*k, *v)).collect(),
+            ..Tables::default()
         };
         Self(Plain::new(tables, FLOWS as usize))
     }

@@ -331,3 +331,29 @@ fn a_mode_for_a_while_goes_before_everything() {
     );
     assert_eq!(with(&[("container:x", Mode::Off)]), (Mode::Enforce, false));
 }
+
+#[test]
+fn deny_lists_are_prefixes_and_files() {
+    let text =
+        "[edge]\ndeny = [\"192.0.2.0/24\", \"./deny.txt\", \"2001:db8::1\",\n\"/srv/feed\"]\n";
+    let node = NodePolicy::parse("p.toml", text).expect("right");
+    let denied: Vec<String> = node.denied.iter().map(ToString::to_string).collect();
+    assert_eq!(denied, ["192.0.2.0/24", "2001:db8::1/128"]);
+    let files: Vec<_> = node
+        .deny_files
+        .iter()
+        .map(|file| (file.path.as_str(), file.place.as_str()))
+        .collect();
+    assert_eq!(
+        files,
+        [("./deny.txt", "p.toml:2:25"), ("/srv/feed", "p.toml:3:1")]
+    );
+    assert!(node.is_empty(), "no container is concerned");
+    let text = "[edge]\ndeny = [\"deny.txt\", 7, \"10.0.0.1/8\"]\n";
+    insta::assert_snapshot!(mistakes(text).join("\n"), @r#"
+    p.toml:2:9 [bad-deny-list] `deny.txt` is no address and no CIDR: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; a file begins with / or ./ None
+    p.toml:2:21 [bad-value] integer where a text in quotes is meant None
+    p.toml:2:24 [bad-deny-list] 10.0.0.1/8 has host bits set: write 10.0.0.0/8, or 10.0.0.1 for the one address None
+    "#);
+    assert_eq!(mistakes("[edge]\ndeny = \"./deny.txt\"\n").len(), 1);
+}

@@ -15,9 +15,10 @@ use super::Follower;
 use crate::{
     exit::{ExitCode, Failure},
     model::{Done, Finding, Level, Refused, SwitchOrder, View},
-    policy::{MAX_FILE_BYTES, Mode, NodePolicy, Options, Override, Select},
+    policy::{Blocks, MAX_FILE_BYTES, Mode, NodePolicy, Options, Override, Select},
+    reconcile::Edge,
     run::modes::Modes,
-    source::{Source, netlink::LinkWatcher},
+    source::{Source, deny, netlink::LinkWatcher},
     telemetry::orders::{Asked, Order},
 };
 
@@ -34,6 +35,8 @@ pub(in crate::run) struct Desk {
     pub(in crate::run) unlabelled: Option<Mode>,
     pub(in crate::run) prefix: String,
     pub(in crate::run) node: Arc<NodePolicy>,
+    /// Uplinks, and whose packets they drop.
+    pub(in crate::run) edge: Edge,
     /// What is wrong with the file as it is now.
     pub(in crate::run) findings: Vec<Finding>,
 }
@@ -48,10 +51,27 @@ pub(in crate::run) enum PolicyError {
         path: PathBuf,
         mistakes: Vec<Finding>,
     },
+    #[error("the deny lists of the policy file {} have mistakes", .path.display())]
+    Lists {
+        path: PathBuf,
+        mistakes: Vec<Finding>,
+    },
 }
 
-/// Reads the policy file.
-pub(in crate::run) fn read(path: PathBuf) -> Result<NodePolicy, PolicyError> {
+/// Reads the policy file, and the deny lists that it names: a mistake in one of these is none of the rules'.
+pub(in crate::run) fn read(path: PathBuf) -> Result<(NodePolicy, Lists), PolicyError> {
+    let node = read_policy(path.clone())?;
+    let lists = deny::read(&node, &path);
+    Ok((
+        node,
+        lists.map_err(|mistakes| PolicyError::Lists { path, mistakes }),
+    ))
+}
+
+/// The deny lists of a policy file.
+type Lists = Result<Arc<Blocks>, PolicyError>;
+
+fn read_policy(path: PathBuf) -> Result<NodePolicy, PolicyError> {
     let mut text = String::new();
     // A byte too many is told; no more are taken into memory.
     let most = MAX_FILE_BYTES as u64 + 1;
@@ -75,7 +95,7 @@ impl PolicyError {
                     self.to_string(),
                 )]
             }
-            Self::Mistakes { mistakes, .. } => mistakes.clone(),
+            Self::Mistakes { mistakes, .. } | Self::Lists { mistakes, .. } => mistakes.clone(),
         }
     }
 }
@@ -87,7 +107,7 @@ impl From<PolicyError> for Failure {
         let mut message = error.to_string();
         let hint = match &error {
             PolicyError::Read { .. } => REMEDY,
-            PolicyError::Mistakes { mistakes, .. } => {
+            PolicyError::Mistakes { mistakes, .. } | PolicyError::Lists { mistakes, .. } => {
                 let lines = mistakes
                     .iter()
                     .map(|Finding { label, message, .. }| format!("{label}: {message}"));
@@ -134,9 +154,10 @@ impl Desk {
             ));
         };
         let name = path.display().to_string();
-        match read(path) {
-            Ok(node) => {
+        match read(path).and_then(|(node, lists)| Ok((node, lists?))) {
+            Ok((node, denied)) => {
                 self.node = Arc::new(node);
+                self.edge.denied = Some(denied);
                 self.findings.clear();
                 tracing::info!(file = name, "policy file read");
                 Ok(Done {
@@ -179,6 +200,7 @@ impl Follower {
     ) -> Option<Instant> {
         let before = Arc::clone(&self.published.view.borrow());
         let (node, modes) = (Arc::clone(&self.desk.node), self.desk.modes.clone());
+        let edge = self.desk.edge.clone();
         let outcome = match &asked.order {
             _ if !source.status().synced => Err(refused(
                 false,
@@ -194,6 +216,7 @@ impl Follower {
             (Ok(_), Some(error)) => {
                 // What does not fit must not keep containers that come later from their policy.
                 self.desk.node = node;
+                self.desk.edge = edge;
                 self.desk.modes.restore(modes);
                 due = self.settle(source, links).await;
                 let hint = "what was in force stays so; put that right and try again";
@@ -214,6 +237,7 @@ impl Follower {
     /// for the first one still makes room for what was compiled before.
     async fn settle<S: Source>(&mut self, source: &S, links: &mut LinkWatcher) -> Option<Instant> {
         self.reconciler.set_options(self.desk.options());
+        self.reconciler.set_edge(self.desk.edge.clone());
         let due = self.pass(source, links).await;
         if self.published.view.borrow().error.is_none() {
             return due;

@@ -221,6 +221,7 @@ pub(super) fn spot(at: At) -> Spot {
     match at {
         At::Bridge(Hook::From) => Spot::Up(BRIDGE),
         At::Bridge(Hook::To) => Spot::Down(BRIDGE),
+        At::Uplink => panic!("the oracle does not read what holds at uplinks"),
         At::Endpoint(place) => match place.hook {
             Hook::From => Spot::Sends(place.ifindex),
             Hook::To => Spot::Receives {
