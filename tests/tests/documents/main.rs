@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod commands;
+mod cookbook;
 mod elsewhere;
 mod figures;
 mod markdown;
