@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The pages, and how many of their sections have compose files at least.
-const PAGES: [(&str, usize); 1] = [("docs/cookbook.md", 12)];
+const PAGES: [(&str, usize); 2] = [("docs/cookbook.md", 12), ("docs/migration.md", 2)];
 /// The head of each table.
 const HEAD: [&str; 4] = ["from", "to", "ports", "verdict"];
 

@@ -15,6 +15,7 @@ mod cookbook;
 mod elsewhere;
 mod figures;
 mod markdown;
+mod migration;
 mod reference;
 mod sessions;
 mod stage;
