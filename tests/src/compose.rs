@@ -3,7 +3,6 @@
 
 use std::{
     env, fs,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -27,7 +26,8 @@ pub fn docker_config(directory: &Path, stand_in: &Path) -> PathBuf {
         .status
         .success()
     {
-        symlink(stand_in, plugins.join("docker-compose")).expect("the directory is new");
+        // Not a link: whoever is not root may be kept from where it lies.
+        fs::copy(stand_in, plugins.join("docker-compose")).expect("the directory is new");
     }
     config
 }

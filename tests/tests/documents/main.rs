@@ -1,8 +1,9 @@
 //! What the documents show is real: README.md, CHANGELOG.md and docs/*.md against the binary and the sources.
 //!
 //! Each fenced block has a language that says how it is checked; one that is not known here is an error, so that nothing goes unchecked:
-//! - `console`: lines that begin with `$ ` or, for root, `# ` are commands, the others their output: each is run, in the order
-//!   of its document, on a machine of its own (`stage`), or is on the list of those that cannot be (`elsewhere`);
+//! - `console`: lines that begin with `$ ` or, for root, `# ` are commands, the others their output: each is run, by whom it is
+//!   for and in the order of its document, on a machine of its own (`stage`), or is on the list of those that cannot be
+//!   (`elsewhere`);
 //! - `yaml`: a compose file, whose labels `dfw check` finds nothing to say about; commands find it as compose.yaml;
 //! - `toml`: an inventory file, or the configuration or the policy file if the first line names that; commands find it there;
 //! - `promql`: Prometheus reads it, and its metrics and labels exist, as in the queries of deploy/;

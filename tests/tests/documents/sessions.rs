@@ -7,6 +7,8 @@ use crate::markdown::Block;
 pub(crate) struct Session {
     /// As typed; over several lines where they end with a backslash.
     pub(crate) command: String,
+    /// After `# `, not `$ `.
+    pub(crate) is_root: bool,
     /// Lines; none if it shows nothing.
     pub(crate) shown: Vec<String>,
 }
@@ -15,13 +17,15 @@ pub(crate) struct Session {
 pub(crate) fn of(block: &Block) -> Result<Vec<Session>, String> {
     let mut sessions: Vec<Session> = Vec::new();
     for line in &block.lines {
-        let command = line.strip_prefix("$ ").or_else(|| line.strip_prefix("# "));
+        let of_root = line.strip_prefix("# ");
+        let command = line.strip_prefix("$ ").or(of_root);
         match (command, sessions.last_mut()) {
             (_, Some(session)) if session.command.ends_with('\\') => {
                 session.command += &format!("\n{line}");
             }
             (Some(command), _) => sessions.push(Session {
                 command: command.to_owned(),
+                is_root: of_root.is_some(),
                 shown: Vec::new(),
             }),
             (None, Some(session)) => session.shown.push(line.clone()),

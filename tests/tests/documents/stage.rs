@@ -7,7 +7,6 @@ use std::{
     fs,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -36,13 +35,25 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const AGENT: &str = "dfw run";
 /// Commands that go on until they are interrupted.
 const STREAMS: [&str; 3] = ["dfw observe", "docker logs --follow", "journalctl --follow"];
+/// Who types what begins with `$ `.
+const NOBODY: [&str; 5] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--",
+];
 /// Names that the test image goes by, besides those of README.md's compose file.
 const IMAGES: [&str; 2] = ["redis", concat!("dfw:", env!("CARGO_PKG_VERSION"))];
 /// A second compose file, which README.md names and does not show.
 const OVERRIDE: &str = "services:\n  web:\n    labels:\n      dfw.mode: enforce\n";
 
-/// Makes the mounts, tells that it has, and keeps them. $1 is the machine's directory, $2 the engine's socket.
+/// Makes the mounts, tells that it has, and keeps them. $1 is the machine's directory, $2 the engine's socket, $3 the binary, $4 the
+/// workspace: whoever is not root sees them wherever they lie.
 const MOUNTS: &str = r#"
+touch "$1/bin/dfw"
+mount --bind "$3" "$1/bin/dfw"
+for shared in deploy docs; do mkdir "$1/work/$shared"; mount --bind "$4/$shared" "$1/work/$shared"; done
 mount -t tmpfs dfw "$1/layers"
 mkdir "$1/layers/upper" "$1/layers/work"
 mount -t overlay dfw -o "lowerdir=/etc,upperdir=$1/layers/upper,workdir=$1/layers/work" /etc
@@ -75,12 +86,6 @@ impl Stage {
         for directory in ["layers", "bin", "work"] {
             fs::create_dir(scratch.path().join(directory)).expect("the directory is new");
         }
-        let binary = dfw_tests::agent::binary();
-        symlink(&binary, scratch.path().join("bin/dfw")).expect("the directory is new");
-        for shared in ["deploy", "docs"] {
-            let link = scratch.path().join("work").join(shared);
-            symlink(root().join(shared), link).expect("the directory is new");
-        }
         let plugin = Path::new(env!("CARGO_BIN_EXE_docker-compose"));
         compose::docker_config(scratch.path(), plugin);
         let mut unshare = engine.host().command("unshare");
@@ -96,6 +101,7 @@ impl Stage {
         unshare
             .arg(scratch.path())
             .arg(engine.socket().replace("unix://", ""));
+        unshare.arg(dfw_tests::agent::binary()).arg(root());
         let mut keeper = Daemon::start(&mut unshare, &scratch.path().join("mounts.log"));
         let log = scratch.path().join("mounts.log");
         keeper.expect("the mounts are made", PATIENCE, || {
@@ -138,7 +144,7 @@ impl Stage {
 
     /// The containers of the project in README.md, as `docker compose up` starts them.
     fn shop(&self) {
-        let config = self.command("docker compose config --format json");
+        let config = self.command("docker compose config --format json", &[]);
         let printed = self.output(config, "");
         let config: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
         let project = config["name"].as_str().expect("a name");
@@ -178,14 +184,18 @@ impl Stage {
 
     fn file(&self, path: &str, text: &str) {
         self.output(
-            self.command(&format!("mkdir -p $(dirname {path}) && cat > {path}")),
+            self.command(&format!("mkdir -p $(dirname {path}) && cat > {path}"), &[]),
             text,
         );
     }
 
     /// Runs a command to its end, or as long as it takes to see that it goes on.
     pub(crate) fn run(&mut self, session: &Session) -> Result<(), String> {
-        let Session { command, shown } = session;
+        let Session {
+            command,
+            is_root,
+            shown,
+        } = session;
         if command.starts_with("dfw run") {
             self.run = command.clone();
             return self.start_agent();
@@ -194,7 +204,7 @@ impl Stage {
             self.start_agent()?;
         }
         let is_stream = STREAMS.iter().any(|stream| command.starts_with(stream));
-        let mut running = self.start(command);
+        let mut running = self.start(command, *is_root);
         let patience = if is_stream { LOOK } else { PATIENCE };
         let ended = wait::until(patience, || running.ended());
         let code = match ended {
@@ -236,7 +246,7 @@ impl Stage {
     fn start_agent(&mut self) -> Result<(), String> {
         self.agent = None;
         let line = self.run.clone();
-        let mut agent = self.start(&line);
+        let mut agent = self.start(&line, true);
         let ready = wait::until(PATIENCE, || {
             let answer = self.engine.host().enter(|| http::get(LISTEN, "/readyz"));
             let is_ready = answer.is_ok_and(|(status, _)| status == 200);
@@ -250,14 +260,15 @@ impl Stage {
         }
     }
 
-    fn start(&mut self, line: &str) -> Daemon {
+    fn start(&mut self, line: &str, is_root: bool) -> Daemon {
         self.commands += 1;
         let log = self.scratch.path().join(format!("{}.log", self.commands));
-        Daemon::start(&mut self.command(line), &log)
+        let user = if is_root { &[][..] } else { &NOBODY[..] };
+        Daemon::start(&mut self.command(line, user), &log)
     }
 
-    /// A command line on the machine.
-    fn command(&self, line: &str) -> Command {
+    /// A command line on the machine, through a wrapper.
+    fn command(&self, line: &str, wrapper: &[&str]) -> Command {
         let directory = self.scratch.path();
         let work = if line.starts_with("cargo ") {
             root().to_owned()
@@ -266,7 +277,11 @@ impl Stage {
         };
         let mut command = self.engine.host().command("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.pid()));
-        command.args(["--", "env", "--chdir"]).arg(work);
+        command
+            .arg("--")
+            .args(wrapper)
+            .args(["env", "--chdir"])
+            .arg(work);
         command.args(["bash", "-o", "pipefail", "-c", line]);
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
