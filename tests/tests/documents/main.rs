@@ -36,6 +36,7 @@ use dfw_agent::{
     policy::{DEFAULT_PREFIX, NodePolicy, check_container},
     source::{Source as _, inventory::InventorySource},
 };
+use dfw_common::reason::Reason;
 use dfw_tests::{compose, process, scratch::Scratch};
 
 use self::{
@@ -92,13 +93,14 @@ fn every_block_is_checked() {
 
 #[test]
 fn every_command_is_run() {
+    let engine = stage::engine();
     let mut wrong = Vec::new();
     for document in documents() {
         let blocks = document.blocks();
         if !blocks.iter().any(|block| block.language == "console") {
             continue;
         }
-        let mut stage = Stage::new();
+        let mut stage = Stage::new(&engine);
         for block in &blocks {
             stage.place(block);
             if block.language != "console" {
@@ -117,7 +119,7 @@ fn every_command_is_run() {
     none(wrong);
 }
 
-fn run(stage: &mut Stage, session: &Session) -> Result<(), String> {
+fn run(stage: &mut Stage<'_>, session: &Session) -> Result<(), String> {
     match elsewhere::because(&session.command) {
         None => stage.run(session),
         Some(_) if session.shown.is_empty() => elsewhere::plausible(&session.command),
@@ -320,7 +322,18 @@ fn queries_of(file: &str, key: &str) -> Vec<(String, String)> {
 /// What the agent is quoted with, `…` for what differs.
 #[test]
 fn quoted_messages_are_those_of_the_agent() {
-    let sources = ["", "datapath", "source", "source/docker", "telemetry"];
+    let sources = [
+        "",
+        "cli",
+        "cli/offline",
+        "datapath",
+        "policy/explain",
+        "run",
+        "run/follow",
+        "source",
+        "source/docker",
+        "telemetry",
+    ];
     let sources = sources.map(|room| sources_of(&format!("dfw-agent/src/{room}")));
     let sources = sources.concat();
     let mut wrong = Vec::new();
@@ -333,6 +346,23 @@ fn quoted_messages_are_those_of_the_agent() {
         }
     }
     none(wrong);
+}
+
+#[test]
+fn every_reason_to_drop_has_its_remedy() {
+    let rows = markdown::table("docs/troubleshooting.md", "dropped for");
+    let told = rows
+        .iter()
+        .flat_map(|row| row[0].split('`').skip(1).step_by(2));
+    let told: BTreeSet<&str> = told.collect();
+    let scrape = figures::scrape();
+    let drops = |reason: &&str| scrape.contains(&format!(r#"verdict="deny",reason="{reason}""#));
+    let names = Reason::ALL.iter().map(|reason| reason.name());
+    let known: BTreeSet<&str> = names.filter(drops).collect();
+    assert_eq!(
+        told, known,
+        "docs/troubleshooting.md, \"By reason\": a row for each"
+    );
 }
 
 #[test]

@@ -125,13 +125,20 @@ pub(crate) fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The rows of the table whose first column has this title.
+/// The rows of all tables whose first column has this title.
 pub(crate) fn table(document: &str, title: &str) -> Vec<Vec<String>> {
     let text = Document::read(document.to_owned()).text;
     let head = format!("| {title} |");
-    let rows = text.lines().skip_while(|line| !line.starts_with(&head));
-    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
-    let rows: Vec<Vec<String>> = rows.map(cells).collect();
+    let tables = text
+        .split("\n\n")
+        .filter(|paragraph| paragraph.contains(&head));
+    let lines = tables.flat_map(|table| {
+        table
+            .lines()
+            .skip_while(|line| !line.starts_with(&head))
+            .skip(2)
+    });
+    let rows: Vec<Vec<String>> = lines.map(cells).filter(|row| !row.is_empty()).collect();
     assert!(!rows.is_empty(), "{document}: no table of {title}");
     rows
 }

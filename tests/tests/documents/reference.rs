@@ -152,7 +152,7 @@ fn reasons(scrape: &str) -> String {
     for reason in Reason::ALL {
         let name = reason.name();
         let has = |verdict: &Verdict| {
-            let labels = format!(r#"reason="{name}",verdict="{}""#, verdict.name());
+            let labels = format!(r#"verdict="{}",reason="{name}""#, verdict.name());
             scrape.contains(&labels)
         };
         let verdicts: Vec<&str> = Verdict::ALL
@@ -160,6 +160,7 @@ fn reasons(scrape: &str) -> String {
             .filter(|v| has(v))
             .map(|v| v.name())
             .collect();
+        assert!(!verdicts.is_empty(), "{name} is in no series");
         let verdicts = verdicts.join(", ");
         writeln!(table, "| `{name}` | {verdicts} | {} |", reason.describe()).expect("a string");
     }

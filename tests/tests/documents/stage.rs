@@ -15,8 +15,8 @@ use std::{
 use clap::CommandFactory as _;
 use dfw_agent::cli::Cli;
 use dfw_tests::{
-    Bridge, Endpoint, Engine, EngineOptions, compose, http,
-    process::{Daemon, Signal},
+    Bridge, Endpoint, Engine, EngineOptions, Namespace, compose, http,
+    process::{self, Daemon, Signal},
     scratch::Scratch,
     wait,
 };
@@ -45,6 +45,10 @@ const NOBODY: [&str; 5] = [
 ];
 /// Names that the test image goes by, besides those of README.md's compose file.
 const IMAGES: [&str; 2] = ["redis", concat!("dfw:", env!("CARGO_PKG_VERSION"))];
+/// The network of the shop.
+const NETWORK: &str = "shop_default";
+/// The bridge of the inventory.
+const BRIDGE: &str = "br-shop";
 /// A second compose file, which README.md names and does not show.
 const OVERRIDE: &str = "services:\n  web:\n    labels:\n      dfw.mode: enforce\n";
 
@@ -66,22 +70,41 @@ echo ready
 exec sleep infinity
 "#;
 
-/// The machine. Dropped, everything on it ends.
-pub(crate) struct Stage {
+/// The engine of all stages, with the images.
+pub(crate) fn engine() -> Engine {
+    let engine = Engine::start(EngineOptions::default());
+    let readme = readme();
+    let lines = readme.iter().filter(|block| block.language == "yaml");
+    let lines = lines.flat_map(|block| &block.lines);
+    let named = lines.filter_map(|line| line.trim().strip_prefix("image: "));
+    let images: BTreeSet<&str> = named.chain(IMAGES).collect();
+    for image in images {
+        engine.load_image(image, &[r#"CMD ["sleep","2147483647"]"#]);
+    }
+    engine.network(NETWORK, 1);
+    engine
+}
+
+fn readme() -> Vec<Block> {
+    Document::read("README.md".to_owned()).blocks()
+}
+
+/// The machine, as a document finds it. Dropped, everything on it ends but the engine.
+pub(crate) struct Stage<'engine> {
     // In the order in which they must end.
     agent: Option<Daemon>,
     keeper: Daemon,
     _plugged: Vec<Endpoint>,
-    engine: Engine,
+    _outside: Namespace,
+    engine: &'engine Engine,
     scratch: Scratch,
     /// The last `dfw run` of the document.
     run: String,
     commands: u32,
 }
 
-impl Stage {
-    pub(crate) fn new() -> Self {
-        let engine = Engine::start(EngineOptions::default());
+impl<'engine> Stage<'engine> {
+    pub(crate) fn new(engine: &'engine Engine) -> Self {
         let scratch = Scratch::new();
         for directory in ["layers", "bin", "work"] {
             fs::create_dir(scratch.path().join(directory)).expect("the directory is new");
@@ -110,13 +133,19 @@ impl Stage {
         });
         // As the inventory of README.md has it: 10.77.0.2 and 10.77.0.3.
         let plugged = {
-            let mut bridge = Bridge::new(engine.host(), "br-shop", 0);
+            let mut bridge = Bridge::new(engine.host(), BRIDGE, 0);
             vec![bridge.plug("api"), bridge.plug("db")]
         };
+        // An uplink, as every host has one.
+        let outside = Namespace::new();
+        engine.host().veth("eth0", &outside, "eth0");
+        engine.host().run("ip address add 203.0.113.1/24 dev eth0");
+        engine.host().run("ip route add default via 203.0.113.2");
         let stage = Self {
             agent: None,
             keeper,
             _plugged: plugged,
+            _outside: outside,
             engine,
             scratch,
             run: AGENT.to_owned(),
@@ -126,19 +155,10 @@ impl Stage {
         stage
     }
 
-    /// The files of README.md, its shop, and the images.
+    /// The files of README.md, and its shop.
     fn set_up(&self) {
-        let readme = Document::read("README.md".to_owned()).blocks();
         self.file("compose.prod.yaml", OVERRIDE);
-        readme.iter().for_each(|block| self.place(block));
-        let lines = readme.iter().filter(|block| block.language == "yaml");
-        let lines = lines.flat_map(|block| &block.lines);
-        let named = lines.filter_map(|line| line.trim().strip_prefix("image: "));
-        let images: BTreeSet<&str> = named.chain(IMAGES).collect();
-        for image in images {
-            self.engine
-                .load_image(image, &[r#"CMD ["sleep","2147483647"]"#]);
-        }
+        readme().iter().for_each(|block| self.place(block));
         self.shop();
     }
 
@@ -148,10 +168,9 @@ impl Stage {
         let printed = self.output(config, "");
         let config: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
         let project = config["name"].as_str().expect("a name");
-        self.engine.network(&format!("{project}_default"), 1);
         for (service, written) in config["services"].as_object().expect("services") {
             let mut options = vec![
-                format!("--network={project}_default"),
+                format!("--network={NETWORK}"),
                 format!("--label=com.docker.compose.project={project}"),
                 format!("--label=com.docker.compose.service={service}"),
             ];
@@ -308,6 +327,19 @@ impl Stage {
         let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success(), "{command:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        self.agent = None;
+        process::output(&mut self.command("dfw uninstall", &[]));
+        let ids = process::output(&mut self.engine.command(&["ps", "--all", "--quiet"])).stdout;
+        let ids = String::from_utf8_lossy(&ids);
+        let mut remove = self.engine.command(&["rm", "--force", "--volumes"]);
+        process::output(remove.args(ids.lines()));
+        let mut ip = self.engine.host().command("ip");
+        process::output(ip.args(["link", "delete", BRIDGE]));
     }
 }
 
