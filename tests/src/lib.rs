@@ -7,6 +7,7 @@ pub mod agent;
 pub mod bridge;
 pub mod campaign;
 pub mod canary;
+pub mod compose;
 pub mod engine;
 pub mod frame;
 pub mod http;

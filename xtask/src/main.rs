@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod deb;
 mod demo;
+mod docs;
 mod image;
 mod leaks;
 mod lint;
@@ -35,6 +36,8 @@ enum Task {
     Image(image::Options),
     /// Build the Debian package.
     Deb(deb::Options),
+    /// Write the tables of docs/ that come from the code.
+    Docs,
     /// Formatting, clippy, the rules of the house, licences.
     Lint,
     /// Fuzz targets for a moment, unit tests, then the tests on real kernels and engines (root).
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Build => build::run(),
         Task::Image(options) => image::run(&options),
         Task::Deb(options) => deb::run(&options),
+        Task::Docs => docs::run(),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),

@@ -104,54 +104,49 @@ pub struct Published {
     pub protocol: u8,
 }
 
-/// Why a container is not protected, or less than others: the values of `dfw_unprotected_containers{why}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Unprotected {
-    /// Runs in the host's network namespace.
-    HostNetwork,
-    /// Attached to a macvlan network.
-    Macvlan,
-    /// Attached to an ipvlan network.
-    Ipvlan,
-    /// Attached to an overlay network or docker_gwbridge, which dfw leaves alone for now.
-    Overlay,
-    /// Attached to a network of another driver that dfw does not know.
-    OtherDriver,
-    /// Shares another container's network namespace and is governed by that one's rules.
-    Shared,
-    /// Privileged: may change anything on the host.
-    Privileged,
-    /// Has CAP_NET_ADMIN in its namespace.
-    NetAdmin,
+macro_rules! unprotected {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal;)+) => {
+        /// Why a container is not protected, or less than others: the values of `dfw_unprotected_containers{why}`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Unprotected {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Unprotected {
+            /// Every reason, in the order of the metric.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// The name used in metrics and commands.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for people.
+            pub const fn describe(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+ }
+            }
+        }
+    };
 }
 
-impl Unprotected {
-    /// Every reason, in the order of the metric.
-    pub const ALL: [Self; 8] = [
-        Self::HostNetwork,
-        Self::Macvlan,
-        Self::Ipvlan,
-        Self::Overlay,
-        Self::OtherDriver,
-        Self::Shared,
-        Self::Privileged,
-        Self::NetAdmin,
-    ];
-
-    /// The name used in metrics and commands.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HostNetwork => "host-network",
-            Self::Macvlan => "macvlan",
-            Self::Ipvlan => "ipvlan",
-            Self::Overlay => "overlay",
-            Self::OtherDriver => "other-driver",
-            Self::Shared => "shared",
-            Self::Privileged => "privileged",
-            Self::NetAdmin => "net-admin",
-        }
-    }
+unprotected! {
+    /// Runs in the host's network namespace.
+    HostNetwork = "host-network";
+    /// Attached to a macvlan network.
+    Macvlan = "macvlan";
+    /// Attached to an ipvlan network.
+    Ipvlan = "ipvlan";
+    /// Attached to an overlay network or docker_gwbridge, which dfw leaves alone for now.
+    Overlay = "overlay";
+    /// Attached to a network of another driver that dfw does not know.
+    OtherDriver = "other-driver";
+    /// Shares another container's network namespace and is governed by that one's rules.
+    Shared = "shared";
+    /// Privileged: may change anything on the host.
+    Privileged = "privileged";
+    /// Has CAP_NET_ADMIN in its namespace.
+    NetAdmin = "net-admin";
 }
 
 /// What netlink sees.

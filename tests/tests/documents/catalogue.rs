@@ -83,7 +83,7 @@ fn every_attack_has_its_row_and_its_test() {
 }
 
 /// `path::name`, a test function in that file.
-fn is_test(test: &str) -> bool {
+pub(crate) fn is_test(test: &str) -> bool {
     let Some((path, name)) = test.split_once("::") else {
         return false;
     };

@@ -42,13 +42,16 @@ impl Kernel for OnePacket {
     }
 }
 
-/// Labels by metric, from what a scrape would give.
-pub(crate) fn metrics() -> BTreeMap<String, BTreeSet<String>> {
+/// What a scrape would give.
+pub(crate) fn scrape() -> String {
     let (_view, views) = watch::channel(Arc::new(View::default()));
-    let text = Metrics::new(views, Arc::new(OnePacket))
-        .encode()
-        .expect("it can be written");
-    let text = String::from_utf8(text).expect("UTF-8");
+    let text = Metrics::new(views, Arc::new(OnePacket)).encode();
+    String::from_utf8(text.expect("it can be written")).expect("UTF-8")
+}
+
+/// Labels by metric.
+pub(crate) fn metrics() -> BTreeMap<String, BTreeSet<String>> {
+    let text = scrape();
     let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names = typed.filter_map(|line| line.split(' ').next());
     names
@@ -57,7 +60,7 @@ pub(crate) fn metrics() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-fn labels_of(text: &str, name: &str) -> BTreeSet<String> {
+pub(crate) fn labels_of(text: &str, name: &str) -> BTreeSet<String> {
     let samples = text
         .lines()
         .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));

@@ -21,6 +21,7 @@ pub(crate) struct Document {
 }
 
 /// A fenced block.
+#[derive(Clone)]
 pub(crate) struct Block {
     /// File and line, for people.
     pub(crate) place: String,
@@ -47,7 +48,7 @@ pub(crate) fn documents() -> Vec<Document> {
 }
 
 impl Document {
-    fn read(name: String) -> Self {
+    pub(crate) fn read(name: String) -> Self {
         let path = root().join(&name);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         Self { name, path, text }
@@ -124,18 +125,29 @@ pub(crate) fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The rows of the table whose first column has this title.
+/// The rows of all tables whose first column has this title.
 pub(crate) fn table(document: &str, title: &str) -> Vec<Vec<String>> {
     let text = Document::read(document.to_owned()).text;
     let head = format!("| {title} |");
-    let rows = text.lines().skip_while(|line| !line.starts_with(&head));
-    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
-    let rows: Vec<Vec<String>> = rows
-        .map(|row| {
-            let cells = row.trim_matches('|').split('|');
-            cells.map(|cell| cell.trim().to_owned()).collect()
-        })
-        .collect();
+    let tables = text
+        .split("\n\n")
+        .filter(|paragraph| paragraph.contains(&head));
+    let lines = tables.flat_map(|table| {
+        table
+            .lines()
+            .skip_while(|line| !line.starts_with(&head))
+            .skip(2)
+    });
+    let rows: Vec<Vec<String>> = lines.map(cells).filter(|row| !row.is_empty()).collect();
     assert!(!rows.is_empty(), "{document}: no table of {title}");
     rows
+}
+
+/// The cells of a line of a table; none of any other line.
+pub(crate) fn cells(line: &str) -> Vec<String> {
+    if !line.starts_with('|') {
+        return Vec::new();
+    }
+    let cells = line.trim_matches('|').split('|');
+    cells.map(|cell| cell.trim().to_owned()).collect()
 }

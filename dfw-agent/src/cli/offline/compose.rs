@@ -21,6 +21,9 @@ struct Project {
 struct Net {
     name: Option<String>,
     driver: Option<String>,
+    /// Another project's, or the engine's own: this one does not make it.
+    #[serde(default)]
+    external: bool,
     #[serde(default)]
     enable_ipv6: bool,
     #[serde(default)]
@@ -119,13 +122,23 @@ pub(super) fn add_to(offline: &mut Offline, document: Value) -> Result<(), Strin
             .map_err(|error| format!("service {service}: {error}"))?;
         found.push(container);
     }
-    let bridges = networks.into_iter().filter_map(|(short, net)| {
+    for (short, net) in networks {
         let net = net.unwrap_or_default();
-        is_bridge(&net).then(|| network(project, short, net))
-    });
-    offline.networks.extend(bridges);
+        if is_bridge(&net) {
+            add_network(&mut offline.networks, network(project, short, net));
+        }
+    }
     offline.containers.append(&mut found);
     Ok(())
+}
+
+/// One that several projects are on is there once, as the project that makes it describes it.
+fn add_network(networks: &mut Vec<Network>, network: Network) {
+    match networks.iter_mut().find(|known| known.id == network.id) {
+        Some(known) if known.project.is_none() => *known = network,
+        Some(_) => {}
+        None => networks.push(network),
+    }
 }
 
 /// What a name means inside the project; the engine's own names have no slash.
@@ -137,8 +150,17 @@ fn is_bridge(net: &Net) -> bool {
     matches!(net.driver.as_deref(), None | Some("" | "bridge"))
 }
 
+/// The engine's name of a network.
+fn network_name(project: Option<&str>, short: &str, net: &Net) -> String {
+    match (&net.name, project) {
+        (Some(name), _) => name.clone(),
+        (None, Some(project)) if !net.external => format!("{project}_{short}"),
+        (None, _) => short.to_owned(),
+    }
+}
+
 fn network(project: Option<&str>, short: String, net: Net) -> Network {
-    let id = id_of(project, &short);
+    let name = network_name(project, &short, &net);
     let pools = net.ipam.config.unwrap_or_default();
     let mut subnets: Vec<IpNet> = pools.into_iter().filter_map(|pool| pool.subnet).collect();
     for net in &mut subnets {
@@ -149,14 +171,11 @@ fn network(project: Option<&str>, short: String, net: Net) -> Network {
         subnets.push(super::invent::ANY_V6);
     }
     Network {
-        name: net.name.unwrap_or_else(|| match project {
-            Some(project) => format!("{project}_{short}"),
-            None => short.clone(),
-        }),
-        bridge: id.clone(),
-        id,
-        project: project.map(str::to_owned),
-        short_name: Some(short),
+        id: name.clone(),
+        bridge: name.clone(),
+        name,
+        project: project.filter(|_| !net.external).map(str::to_owned),
+        short_name: (!net.external).then_some(short),
         filtered: false,
         subnets,
     }
@@ -212,9 +231,10 @@ fn container(
     if mode.is_empty() {
         for (short, leg) in service.networks.map_or_else(default_leg, Legs::into_map) {
             let net = networks.entry(short.clone()).or_default();
-            match net.as_ref().and_then(|net| net.driver.as_deref()) {
+            let net = net.get_or_insert_default();
+            match net.driver.as_deref() {
                 None | Some("" | "bridge") => attachments.push(Attachment {
-                    network: id_of(project, &short),
+                    network: network_name(project, &short, net),
                     addresses: leg
                         .ipv4_address
                         .into_iter()
@@ -357,6 +377,56 @@ mod tests {
         );
         assert_eq!(probe.labels["dfw.mode"], "off");
         assert_eq!(probe.labels["bare"], "");
+    }
+
+    /// In either order of their files.
+    #[test]
+    fn projects_meet_on_an_external_network() {
+        let owner = || {
+            json!({
+                "name": "edge",
+                "services": { "proxy": { "networks": { "front": null } } },
+                "networks": { "front": { "name": "shared" } },
+            })
+        };
+        let guest = || {
+            json!({
+                "name": "blog",
+                "services": { "web": { "networks": { "outside": null, "default": null } } },
+                "networks": {
+                    "outside": { "name": "shared", "external": true },
+                    "default": { "name": "blog_default" },
+                },
+            })
+        };
+        for documents in [[owner(), guest()], [guest(), owner()]] {
+            let mut offline = Offline::default();
+            for document in documents {
+                add_to(&mut offline, document).expect("valid");
+            }
+            let mut networks: Vec<_> = offline
+                .networks
+                .iter()
+                .map(|net| {
+                    (
+                        net.name.as_str(),
+                        net.project.as_deref(),
+                        net.short_name.as_deref(),
+                    )
+                })
+                .collect();
+            networks.sort();
+            assert_eq!(
+                networks,
+                [
+                    ("blog_default", Some("blog"), Some("default")),
+                    ("shared", Some("edge"), Some("front")),
+                ]
+            );
+            let legs = offline.containers.iter().flat_map(|one| &one.attachments);
+            let on_it = legs.filter(|leg| leg.network == "shared").count();
+            assert_eq!(on_it, 2);
+        }
     }
 
     #[test]
