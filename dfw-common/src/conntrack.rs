@@ -179,6 +179,10 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
             best_cost = cost;
             best = position;
         }
+        // Nothing is cheaper, and each look is a lookup of a flow.
+        if best_cost == cost::FREE {
+            break;
+        }
     }
     if best_cost == cost::FORBIDDEN {
         return None;

@@ -280,8 +280,8 @@ fn meet<E: Env>(env: &E, case: &Case, neighbour: &Address, mine: u32) -> Outcome
             if case.me.mode != mode::ENFORCE && peer.mode != mode::ENFORCE {
                 return Outcome::PASS;
             }
-            let may = reaches(env, &case.me, neighbour.identity, &peer, mine)
-                || reaches(env, &peer, mine, &case.me, neighbour.identity);
+            let may = reaches(env, &case.me, neighbour.identity, peer, mine)
+                || reaches(env, peer, mine, &case.me, neighbour.identity);
             if Check::MeetRules.holds(may) {
                 Outcome::PASS
             } else {

@@ -110,9 +110,10 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
 /// For how many endpoints it is on, and what keeps the others on their bridge.
 pub(super) fn fast_path(view: &View) -> String {
     if let Some(detour) = view.fast_path {
-        return match detour {
-            Detour::Off => "off".to_owned(),
-            other => format!("off: {}", other.describe()),
+        return if detour == Detour::Off {
+            "off".to_owned()
+        } else {
+            format!("off: {}", detour.describe())
         };
     }
     let of = |detour| {

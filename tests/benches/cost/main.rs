@@ -45,7 +45,11 @@ fn main() {
     };
     let mut report = Report::default();
     for rules in RULES {
-        kernel::inside(&node::INTERFACES, LoadOptions::default(), |kernel| {
+        let options = LoadOptions {
+            fast_path: true,
+            ..LoadOptions::default()
+        };
+        kernel::inside(&node::INTERFACES, options, |kernel| {
             packets::measure(kernel, rules, effort, &mut report);
         });
     }

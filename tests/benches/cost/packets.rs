@@ -36,6 +36,7 @@ impl Effort {
 
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
+const REDIRECT: i32 = 7;
 
 /// A program, where it runs, and what on.
 struct Subject {
@@ -50,6 +51,10 @@ const FROM_CLIENT: Subject = Subject {
     ifindex: CLIENT,
     ingress: CLIENT,
     verdict: NEXT,
+};
+const PAST_THE_BRIDGE: Subject = Subject {
+    verdict: REDIRECT,
+    ..FROM_CLIENT
 };
 const TO_SERVER: Subject = Subject {
     program: program::TO_ENDPOINT,
@@ -99,6 +104,21 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
         let of_client = |flags| packet(family, CLIENT_IPS[family], (4000, 80), flags).frame();
         let of_world =
             |source, port, flags| packet(family, WORLD_IPS[family], (source, port), flags).frame();
+        run(kernel, &PAST_THE_BRIDGE, &of_client(flags::SYN));
+        note(
+            "established, sender's hook, past the bridge",
+            family,
+            hot(kernel, &PAST_THE_BRIDGE, &of_client(flags::ACK), effort),
+        );
+        let opens: Vec<_> = (0..effort.tuples)
+            .map(|port| packet(family, CLIENT_IPS[family], (port + 1024, 80), flags::SYN).frame())
+            .collect();
+        note(
+            "new, sender's hook, past the bridge (each run another tuple)",
+            family,
+            cold(kernel, &PAST_THE_BRIDGE, &opens),
+        );
+        on_the_bridge(&mut tables, kernel, true);
         run(kernel, &FROM_CLIENT, &of_client(flags::SYN));
         run(kernel, &TO_SERVER, &of_client(flags::SYN));
         let data = of_client(flags::ACK);
@@ -154,7 +174,7 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
             hot(kernel, &FROM_CLIENT, &data, effort),
         );
         tables.settings.epoch = 1;
-        kernel.write(&tables);
+        on_the_bridge(&mut tables, kernel, false);
     }
 }
 
@@ -162,6 +182,13 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
 fn set_mode(kernel: &mut Kernel, tables: &mut Tables, mode: u32) {
     for endpoint in tables.endpoints.values_mut() {
         endpoint.mode = mode;
+    }
+    kernel.write(tables);
+}
+
+fn on_the_bridge(tables: &mut Tables, kernel: &mut Kernel, all: bool) {
+    for endpoint in tables.endpoints.values_mut() {
+        endpoint.redirects = u32::from(!all);
     }
     kernel.write(tables);
 }

@@ -122,3 +122,64 @@ impl Queues {
         of.next().map(|_| Detour::Queue)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::DefaultNla;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_held_and_a_bridge_that_filters() {
+        let port = |attributes| vec![LinkInfo::PortData(InfoPortData::BridgePort(attributes))];
+        let forwards = InfoBridgePort::State(BridgePortState::Forwarding);
+        let free = port(vec![forwards.clone(), InfoBridgePort::Isolated(false)]);
+        assert_eq!(told_by_link(&free), None);
+        for held in [
+            port(vec![forwards, InfoBridgePort::Isolated(true)]),
+            port(vec![InfoBridgePort::State(BridgePortState::Disabled)]),
+        ] {
+            assert_eq!(told_by_link(&held), Some(Detour::Port));
+        }
+        for (filters, expected) in [(true, Some(Detour::Vlan)), (false, None)] {
+            let bridge = InfoData::Bridge(vec![InfoBridge::VlanFiltering(filters)]);
+            assert_eq!(told_by_link(&[LinkInfo::Data(bridge)]), expected);
+        }
+    }
+
+    #[test]
+    fn a_port_by_its_bridge() {
+        let told = |state, isolated| {
+            let bytes = [(STATE, state), (ISOLATED, isolated), (2, 9)];
+            let bytes = bytes
+                .map(|(kind, value)| DefaultNla::new(kind, vec![value]))
+                .map(LinkProtoInfoBridge::Other);
+            let mut message = LinkMessage::default();
+            message.attributes = vec![LinkAttribute::ProtoInfoBridge(bytes.to_vec())];
+            told_by_bridge(&message)
+        };
+        assert_eq!(told(FORWARDING, 0), None);
+        assert_eq!(told(FORWARDING, 1), Some(Detour::Port));
+        assert_eq!(told(0, 0), Some(Detour::Port));
+    }
+
+    #[test]
+    fn queues_come_and_go() {
+        let mut queues = Queues::default();
+        let queue = |ifindex, kind: &str| {
+            let mut message = TcMessage::with_index(ifindex);
+            message.attributes = vec![TcAttribute::Kind(kind.to_owned())];
+            message
+        };
+        assert_eq!(queues.set(&queue(7, "noqueue"), true), None);
+        assert_eq!(queues.detour(7), None);
+        assert_eq!(queues.set(&queue(7, "tbf"), true), Some(7));
+        assert_eq!(queues.detour(7), Some(Detour::Queue));
+        assert_eq!(queues.detour(8), None);
+        queues.set(&queue(7, "tbf"), false);
+        assert_eq!(queues.detour(7), None);
+        queues.set(&queue(8, "clsact"), true);
+        queues.forget(8);
+        assert_eq!(queues.detour(8), None);
+    }
+}

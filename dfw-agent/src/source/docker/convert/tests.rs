@@ -145,19 +145,22 @@ fn networks() {
     };
     assert_eq!(state.endpoints, BTreeMap::from([(ID.to_owned(), endpoint)]));
 
-    let name = |name, options| {
+    let bridge = |name, options| {
         let kind = answer(name, "bridge", options).kind;
         if let NetworkKind::Bridge(network) = kind {
-            network.bridge
+            network
         } else {
             panic!("{kind:?}")
         }
     };
-    assert_eq!(name("bridge", json!({})), "docker0");
-    assert_eq!(
-        name("shop", json!({ "com.docker.network.bridge.name": "shop0" })),
-        "shop0"
-    );
+    assert_eq!(bridge("bridge", json!({})).bridge, "docker0");
+    let named = json!({ "com.docker.network.bridge.name": "shop0" });
+    assert_eq!(bridge("shop", named).bridge, "shop0");
+    assert!(!bridge("shop", json!({})).filtered);
+    for (icc, filtered) in [("true", false), ("1", false), ("false", true), ("?", true)] {
+        let options = json!({ "com.docker.network.bridge.enable_icc": icc });
+        assert_eq!(bridge("shop", options).filtered, filtered, "{icc}");
+    }
 
     for (name, driver, why) in [
         ("docker_gwbridge", "bridge", Unprotected::Overlay),
