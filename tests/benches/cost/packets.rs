@@ -118,7 +118,7 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
             family,
             cold(kernel, &PAST_THE_BRIDGE, &opens),
         );
-        on_the_bridge(&mut tables, kernel, true);
+        on_the_bridge(kernel, &mut tables, true);
         run(kernel, &FROM_CLIENT, &of_client(flags::SYN));
         run(kernel, &TO_SERVER, &of_client(flags::SYN));
         let data = of_client(flags::ACK);
@@ -174,7 +174,7 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
             hot(kernel, &FROM_CLIENT, &data, effort),
         );
         tables.settings.epoch = 1;
-        on_the_bridge(&mut tables, kernel, false);
+        on_the_bridge(kernel, &mut tables, false);
     }
 }
 
@@ -186,7 +186,7 @@ fn set_mode(kernel: &mut Kernel, tables: &mut Tables, mode: u32) {
     kernel.write(tables);
 }
 
-fn on_the_bridge(tables: &mut Tables, kernel: &mut Kernel, all: bool) {
+fn on_the_bridge(kernel: &mut Kernel, tables: &mut Tables, all: bool) {
     for endpoint in tables.endpoints.values_mut() {
         endpoint.redirects = u32::from(!all);
     }
