@@ -26,6 +26,7 @@ mod seen;
 mod select;
 mod stance;
 mod standing;
+mod suggest;
 mod warn;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use self::{
     select::{Select, selected},
     stance::Override,
     standing::State,
+    suggest::{Evidence, Form, Line, Suggestion, Suggestions, Wish, suggest},
 };
 
 /// Prefix of the labels unless `--label-prefix` says otherwise; the final dot is part of it.
