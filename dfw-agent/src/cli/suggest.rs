@@ -147,7 +147,7 @@ fn warnings(answer: &Suggestions, now: Duration) -> Vec<String> {
     let mut warnings = answer.notes.clone();
     let incomplete = |missing: u64, whose: &str| {
         let flows = count(usize::try_from(missing).unwrap_or(usize::MAX), "flow");
-        format!("INCOMPLETE: {flows} of {whose} are not accounted for, and would be denied")
+        format!("INCOMPLETE: {flows} of {whose} had no room or no name, and may be denied")
     };
     if answer.missing > 0 {
         warnings.push(incomplete(

@@ -10,6 +10,7 @@ use super::{
     text::{self, compose, key, quoted, shell},
 };
 use crate::{
+    cli::count,
     policy::{Evidence, Line, Suggestion, Suggestions, Times},
     telemetry::text::{escape, one_line},
 };
@@ -199,7 +200,8 @@ fn comments(out: &mut impl Write, indent: &str, line: &Line) -> io::Result<()> {
     {
         let why = match times {
             Some(Times { flows, first, last }) => {
-                format!("{flows} times, {} to {}", Date(*first), Date(*last))
+                let times = count(usize::try_from(*flows).unwrap_or(usize::MAX), "time");
+                format!("{times}, {} to {}", Date(*first), Date(*last))
             }
             None => "was there before".to_owned(),
         };
