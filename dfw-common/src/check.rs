@@ -280,6 +280,9 @@ checks! {
     /// Who had a place that was taken is removed.
     RingEvict, "ring-evict";
 
+    /// Nobody takes another's room among what was seen.
+    SeenRoom, "seen-room";
+
     /// Only endpoints pass the bridge of an enforcing node.
     BackstopManaged, "backstop-managed";
     /// Only endpoints of that bridge pass it.

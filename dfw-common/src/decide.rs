@@ -7,22 +7,23 @@ mod established;
 mod flow;
 mod guards;
 mod judge;
+mod learn;
 
 use self::{established::established, guards::slow};
 use crate::{
     addr::{Addr, Mac},
     check::Check,
     env::Env,
-    key::FlowKey,
+    key::{FlowKey, SeenKey},
     packet::{Headers, Packet, ethertype},
     parse::parse,
     policy::Ruling,
     reason::{Reason, Verdict},
-    value::{Address, Endpoint, Flow, PolicyEntry, Side, kind, mode},
+    value::{Address, Endpoint, Flow, PolicyEntry, SeenTimes, Side, kind, mode, opener},
 };
 
 pub(crate) use self::flow::Judgement;
-pub use self::flow::flow;
+pub use self::{flow::flow, learn::learn};
 
 /// Which hook of an endpoint sees the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,6 +160,9 @@ pub struct Scratch {
     key: FlowKey,
     /// A flow about to be opened.
     fresh: Flow,
+    /// What is about to be seen.
+    sight: SeenKey,
+    times: SeenTimes,
     outcome: Outcome,
 }
 
@@ -210,6 +214,9 @@ impl Scratch {
                 is_denied_by_peer: false,
                 is_clean: true,
                 from_initiator: true,
+                opener: opener::UNKNOWN,
+                lesson: learn::lesson::NOTHING,
+                is_new: false,
             },
             key: FlowKey {
                 low: Addr::UNSPECIFIED,
@@ -231,7 +238,23 @@ impl Scratch {
                 origin: 0,
                 initiator_low: 0,
                 state: 0,
-                pad: [0; 2],
+                opener: opener::INITIATOR,
+                pad: 0,
+            },
+            sight: SeenKey {
+                addr: Addr::UNSPECIFIED,
+                ifindex: 0,
+                peer: 0,
+                port: 0,
+                kind: 0,
+                protocol: 0,
+                direction: 0,
+                pad: [0; 3],
+            },
+            times: SeenTimes {
+                flows: 0,
+                first: 0,
+                last: 0,
             },
             outcome: Outcome::PASS,
         }
@@ -336,6 +359,9 @@ pub fn decide<E: Env, P: Packet>(
     // One after the other, not one in the other: each step has the stack to itself.
     if slow(env, packet, scratch) {
         env.flow_of(scratch);
+    }
+    if scratch.outcome.pass && scratch.judgement.lesson != learn::lesson::NOTHING {
+        env.learn_from(scratch);
     }
     scratch.outcome
 }

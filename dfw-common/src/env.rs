@@ -5,9 +5,9 @@ use crate::{
     addr::Addr,
     conntrack,
     decide::{self, Scratch},
-    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey},
+    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
     policy::{self, Question, Ruling},
-    value::{Address, Endpoint, Flow, PolicyEntry, Prefix, Settings},
+    value::{Address, Endpoint, Flow, PolicyEntry, Prefix, SeenTimes, Settings},
 };
 
 /// Maps and time.
@@ -52,6 +52,18 @@ pub trait Env: Sized {
     /// Gives a position of the ring to a flow; false when the position does not exist.
     fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool;
 
+    /// What was seen under this key, to be updated in place.
+    fn seen(&mut self, key: &SeenKey) -> Option<&mut SeenTimes>;
+
+    /// How much of what was seen is at the expense of an endpoint; none when it is no endpoint any more.
+    fn seen_by(&mut self, owner: u32) -> Option<u64>;
+
+    /// Writes something seen at the expense of an endpoint; false when there is no room.
+    fn insert_seen(&mut self, owner: u32, key: &SeenKey, times: &SeenTimes) -> bool;
+
+    /// Counts what was seen and not kept, for an endpoint.
+    fn miss(&mut self, owner: u32);
+
     /// [`policy::ask`].
     fn ask(&self, question: &Question) -> Ruling {
         policy::ask(self, question)
@@ -71,6 +83,11 @@ pub trait Env: Sized {
     /// [`decide::flow`].
     fn flow_of(&mut self, scratch: &mut Scratch) {
         decide::flow(self, scratch);
+    }
+
+    /// [`decide::learn`].
+    fn learn_from(&mut self, scratch: &mut Scratch) {
+        decide::learn(self, scratch);
     }
 
     /// [`conntrack::place`].

@@ -109,9 +109,32 @@ pub struct FlowKey {
     pub pad: [u8; 2],
 }
 
+/// Key of what was seen in audit: one side's view of all flows of one kind.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SeenKey {
+    /// The other end's address where it is of the world or a group, else zero: an endpoint is one peer in both families.
+    pub addr: Addr,
+    /// ifindex of the endpoint whose side it is.
+    pub ifindex: u32,
+    /// ifindex of the other end where it is an endpoint, else 0.
+    pub peer: u32,
+    /// The port that was dialled, as this side is asked about it; ICMP: the type; else 0.
+    pub port: u16,
+    /// The other end's [`crate::value::kind`] as a number.
+    pub kind: u8,
+    /// IP protocol.
+    pub protocol: u8,
+    /// [`crate::reason::Direction`] as a number.
+    pub direction: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
 const _: () = {
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PrefixKey>() == 20);
     assert!(size_of::<PolicyKey>() == 16);
     assert!(size_of::<FlowKey>() == 44);
+    assert!(size_of::<SeenKey>() == 32);
 };

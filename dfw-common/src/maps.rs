@@ -4,7 +4,7 @@ use crate::reason::{Direction, REASONS, Reason, Verdict};
 
 /// Version of every layout in this crate, part of the pin path. Any change of a key, a value, a map or the meaning of
 /// a number bumps it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Settings, array of one.
 pub const SETTINGS: &str = "SETTINGS";
@@ -29,8 +29,13 @@ pub const EVENTS: &str = "EVENTS";
 /// Event budget and losses, per CPU.
 pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
 
+/// What was seen in audit, hash.
+pub const SEEN: &str = "SEEN";
+/// How much of it is at whose expense, array by slot of the port table.
+pub const SEEN_QUOTA: &str = "SEEN_QUOTA";
+
 /// Every map that is pinned.
-pub const PINNED: [&str; 11] = [
+pub const PINNED: [&str; 13] = [
     SETTINGS,
     ENDPOINTS,
     ADDRESSES,
@@ -42,6 +47,8 @@ pub const PINNED: [&str; 11] = [
     ENDPOINT_COUNTERS,
     EVENTS,
     EVENT_BUDGET,
+    SEEN,
+    SEEN_QUOTA,
 ];
 
 /// Positions of the port table; a power of two.
@@ -58,6 +65,10 @@ pub const POLICY_MAX: u32 = 262_144;
 pub const FLOWS_MAX: u32 = 131_072;
 /// Bytes of the event buffer; a power of two and of pages.
 pub const EVENTS_BYTES: u32 = 512 * 1024;
+/// What was seen in audit and no agent has read yet.
+pub const SEEN_MAX: u32 = 65_536;
+/// How much of it may be at the expense of one endpoint.
+pub const SEEN_EACH: u64 = 256;
 /// Length of [`COUNTERS`].
 pub const COUNTERS_LEN: u32 = Direction::ALL.len() as u32 * Verdict::ALL.len() as u32 * REASONS;
 /// Length of [`ENDPOINT_COUNTERS`].

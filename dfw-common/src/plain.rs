@@ -8,9 +8,11 @@ use std::{
 use crate::{
     addr::Addr,
     env::Env,
-    key::{AddressKey, FlowKey, PolicyKey, PrefixKey},
+    key::{AddressKey, FlowKey, PolicyKey, PrefixKey, SeenKey},
     maps,
-    value::{Address, Endpoint, Flow, PolicyEntry, Prefix, RingEntry, Settings},
+    value::{
+        Address, Endpoint, Flow, PolicyEntry, Prefix, RingEntry, SeenQuota, SeenTimes, Settings,
+    },
 };
 
 /// What the agent writes.
@@ -28,7 +30,7 @@ pub struct Tables {
     pub policy: HashMap<PolicyKey, PolicyEntry>,
 }
 
-/// Tables, a clock that stands still until it is set, and the flows that decisions leave.
+/// Tables, a clock that stands still until it is set, and what decisions leave.
 #[derive(Clone, Debug)]
 pub struct Plain {
     /// What the agent writes.
@@ -37,6 +39,10 @@ pub struct Plain {
     pub now: u32,
     /// The flow table; at most [`Plain::new`]'s capacity.
     pub flows: HashMap<FlowKey, Flow>,
+    /// What was seen in audit.
+    pub seen: HashMap<SeenKey, SeenTimes>,
+    /// At whose expense, by ifindex.
+    pub quotas: BTreeMap<u32, SeenQuota>,
     ring: Vec<RingEntry>,
 }
 
@@ -62,8 +68,19 @@ impl Plain {
             tables,
             now: 0,
             flows: HashMap::new(),
+            seen: HashMap::new(),
+            quotas: BTreeMap::new(),
             ring: std::vec![FREE; capacity],
         }
+    }
+
+    fn quota_mut(&mut self, ifindex: u32) -> Option<&mut SeenQuota> {
+        self.endpoint(ifindex)?;
+        let fresh = SeenQuota {
+            ifindex,
+            ..SeenQuota::default()
+        };
+        Some(self.quotas.entry(ifindex).or_insert(fresh))
     }
 
     fn ring_mut(&mut self, position: u32) -> Option<&mut RingEntry> {
@@ -160,6 +177,29 @@ impl Env for Plain {
                 true
             }
             None => false,
+        }
+    }
+
+    fn seen(&mut self, key: &SeenKey) -> Option<&mut SeenTimes> {
+        self.seen.get_mut(key)
+    }
+
+    fn seen_by(&mut self, owner: u32) -> Option<u64> {
+        self.quota_mut(owner).map(|quota| quota.used)
+    }
+
+    fn insert_seen(&mut self, owner: u32, key: &SeenKey, times: &SeenTimes) -> bool {
+        let has_room = self.seen.len() < maps::SEEN_MAX as usize;
+        if has_room && let Some(quota) = self.quota_mut(owner) {
+            quota.used += 1;
+            self.seen.insert(*key, *times);
+        }
+        has_room
+    }
+
+    fn miss(&mut self, owner: u32) {
+        if let Some(quota) = self.quota_mut(owner) {
+            quota.missing += 1;
         }
     }
 }

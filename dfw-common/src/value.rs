@@ -34,6 +34,16 @@ pub mod kind {
     pub const UNKNOWN: u32 = 5;
 }
 
+/// Who opened a flow, as numbers in [`Flow::opener`].
+pub mod opener {
+    /// Its initiator.
+    pub const INITIATOR: u8 = 0;
+    /// Its responder: it is older than dfw, and was taken in by an answer.
+    pub const RESPONDER: u8 = 1;
+    /// It is older than dfw, and does not tell.
+    pub const UNKNOWN: u8 = 2;
+}
+
 /// One managed port, in the port table at a position that its ifindex hashes to. An entry with `ifindex` 0 is free.
 ///
 /// `mode`, `policy` and `epoch` are one 8-byte aligned group each with what must change together.
@@ -152,8 +162,10 @@ pub struct Flow {
     pub initiator_low: u8,
     /// [`crate::conntrack::state`] as a number.
     pub state: u8,
+    /// [`opener`] as a number.
+    pub opener: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 /// One position of the flow ring: which flow holds this place of its owner's quota.
@@ -166,6 +178,32 @@ pub struct RingEntry {
     pub pad: u32,
     /// In the first entry of each part: how many flows were placed in it.
     pub cursor: u64,
+}
+
+/// What was seen of one [`crate::key::SeenKey`] since an agent last read it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SeenTimes {
+    /// Flows that were opened; packets of groups. One at least.
+    pub flows: u64,
+    /// The first time, in jiffies (truncated).
+    pub first: u32,
+    /// The last time, in jiffies (truncated).
+    pub last: u32,
+}
+
+/// What is at the expense of the endpoint in one slot of the port table. The agent zeroes it when it has read everything.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SeenQuota {
+    /// Whose it is.
+    pub ifindex: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Entries that were made.
+    pub used: u64,
+    /// What was seen and not kept: no room, or nobody can tell who opened it.
+    pub missing: u64,
 }
 
 /// Node-wide settings, one entry.
@@ -276,6 +314,8 @@ const _: () = {
     assert!(size_of::<Side>() == 8);
     assert!(size_of::<Flow>() == 72);
     assert!(size_of::<RingEntry>() == 56);
+    assert!(size_of::<SeenTimes>() == 16);
+    assert!(size_of::<SeenQuota>() == 24);
     assert!(size_of::<Settings>() == 24);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<EventBudget>() == 24);

@@ -48,6 +48,18 @@ pub(crate) extern "C" fn dfw_flow(scratch: *mut Scratch) -> u32 {
     1
 }
 
+/// [`decide::learn`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dfw_learn(scratch: *mut Scratch) -> u32 {
+    if scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: as in `dfw_flow`.
+    decide::learn(&mut Kernel, unsafe { &mut *scratch });
+    1
+}
+
 /// [`conntrack::place`]; `u64::MAX` when there is no place.
 #[unsafe(no_mangle)]
 #[inline(never)]

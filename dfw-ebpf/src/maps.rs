@@ -3,7 +3,7 @@
 use crate::global;
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers::generated::bpf_jiffies64,
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -12,12 +12,13 @@ use dfw_common::{
     addr::Addr,
     decide::Scratch,
     env::Env,
-    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey},
+    key::{AddressKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
     maps as layout,
     policy::{Question, Ruling},
     reason::Reason,
     value::{
-        Address, Count, Endpoint, EventBudget, Flow, PolicyEntry, Prefix, RingEntry, Settings,
+        Address, Count, Endpoint, EventBudget, Flow, PolicyEntry, Prefix, RingEntry, SeenQuota,
+        SeenTimes, Settings,
     },
 };
 
@@ -48,6 +49,11 @@ pub(crate) static ENDPOINT_COUNTERS: PerCpuArray<u64> =
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(layout::EVENTS_BYTES, 0);
 #[map]
 pub(crate) static EVENT_BUDGET: PerCpuArray<EventBudget> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SEEN: HashMap<SeenKey, SeenTimes> =
+    HashMap::with_max_entries(layout::SEEN_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static SEEN_QUOTA: Array<SeenQuota> = Array::with_max_entries(layout::ENDPOINT_SLOTS, 0);
 
 /// Room for one decision: programs of one CPU do not interrupt each other.
 #[map]
@@ -104,6 +110,24 @@ unsafe fn fetch_add(word: *mut u64, value: u64) -> u64 {
         );
     }
     old
+}
+
+/// `include/uapi/asm-generic/errno-base.h`.
+const EEXIST: i32 = 17;
+
+/// What is seen at the expense of an endpoint. Who had its slot before has no say any more, but what it missed stays.
+#[inline(always)]
+fn quota_of(ifindex: u32) -> Option<*mut SeenQuota> {
+    let (slot, _) = slot_of(ifindex)?;
+    let quota = SEEN_QUOTA.get_ptr_mut(slot)?;
+    // SAFETY: inside a map element that lives as long as the map; other CPUs write the same.
+    unsafe {
+        if (*quota).ifindex != ifindex {
+            (*quota).ifindex = ifindex;
+            (*quota).used = 0;
+        }
+    }
+    Some(quota)
 }
 
 /// The kernel's maps and clock.
@@ -196,6 +220,41 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
+    fn seen(&mut self, key: &SeenKey) -> Option<&mut SeenTimes> {
+        // SAFETY: as in `flow`; a lost update costs a count.
+        SEEN.get_ptr_mut(key).map(|seen| unsafe { &mut *seen })
+    }
+
+    #[inline(always)]
+    fn seen_by(&mut self, owner: u32) -> Option<u64> {
+        // SAFETY: inside a map element that lives as long as the map.
+        quota_of(owner).map(|quota| unsafe { (*quota).used })
+    }
+
+    #[inline(always)]
+    fn insert_seen(&mut self, owner: u32, key: &SeenKey, times: &SeenTimes) -> bool {
+        match SEEN.insert(key, times, u64::from(BPF_NOEXIST)) {
+            Ok(()) => {
+                if let Some(quota) = quota_of(owner) {
+                    // SAFETY: aligned, inside a map element that lives as long as the map.
+                    unsafe { fetch_add(&raw mut (*quota).used, 1) };
+                }
+                true
+            }
+            // Another CPU was first, and has counted it.
+            Err(error) => error == -EEXIST,
+        }
+    }
+
+    #[inline(always)]
+    fn miss(&mut self, owner: u32) {
+        if let Some(quota) = quota_of(owner) {
+            // SAFETY: as in `insert_seen`.
+            unsafe { fetch_add(&raw mut (*quota).missing, 1) };
+        }
+    }
+
+    #[inline(always)]
     fn ask(&self, question: &Question) -> Ruling {
         let answer = global::dfw_ask(question);
         Ruling {
@@ -220,6 +279,11 @@ impl Env for Kernel {
     #[inline(always)]
     fn flow_of(&mut self, scratch: &mut Scratch) {
         global::dfw_flow(scratch);
+    }
+
+    #[inline(always)]
+    fn learn_from(&mut self, scratch: &mut Scratch) {
+        global::dfw_learn(scratch);
     }
 
     #[inline(always)]

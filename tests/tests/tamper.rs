@@ -18,7 +18,7 @@ use aya::{
         tc::{SchedClassifierLinkId, TcAttachOptions},
     },
 };
-use dfw_agent::datapath::load::{OBJECT, program};
+use dfw_agent::datapath::load::{OBJECT, Pins, program};
 use dfw_common::{
     key::PolicyKey,
     maps as layout,
@@ -328,7 +328,7 @@ fn what_is_detached_or_unpinned_is_put_back() {
     assert_told(&agent, "server", "was detached from TCX egress");
 
     // Pins alone do not matter to the traffic.
-    let maps = agent.bpffs().join("v1/maps");
+    let maps = Pins::new(agent.bpffs()).maps();
     let before = repairs(&agent);
     fs::remove_file(maps.join(layout::FLOWS)).expect("it is there");
     for pin in pins() {
@@ -367,7 +367,8 @@ fn what_is_written_into_the_maps_does_not_last() {
     let agent = start(&host, &site);
     let mut canaries = Canaries::start(&site);
     assert_eq!(canaries.leaked(), 0, "before anything happens");
-    let data = |name| MapData::from_pin(agent.bpffs().join("v1/maps").join(name)).expect("pinned");
+    let data =
+        |name| MapData::from_pin(Pins::new(agent.bpffs()).maps().join(name)).expect("pinned");
 
     let mut ports: Array<_, Port> = Map::Array(data(layout::ENDPOINTS))
         .try_into()

@@ -4,6 +4,7 @@ use super::{
     Case, Hook, Outcome, Scratch, Tally,
     established::{own_tally, tally},
     judge::{adopt, denied, judge, reset},
+    learn::{lesson_of, opener_of, own_lesson},
 };
 use crate::{
     check::Check,
@@ -34,6 +35,11 @@ pub(crate) struct Judgement {
     /// Whether every side that was asked allows.
     pub(super) is_clean: bool,
     pub(super) from_initiator: bool,
+    /// Who opened the flow: [`crate::value::opener`] as a number.
+    pub(super) opener: u8,
+    /// What is to be learned of the packet if it passes, and whether it opened a flow.
+    pub(super) lesson: u8,
+    pub(super) is_new: bool,
 }
 
 /// Finds or opens the flow of a packet and judges the sides that this hook answers for (sections 3 to 5). The packet's
@@ -74,6 +80,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
             if is_known {
                 j.from_initiator = from_initiator;
                 j.sides = flow.sides;
+                j.opener = flow.opener;
                 is_new = restarts(flow, headers);
             }
         }
@@ -85,13 +92,22 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
         }
         return Outcome::PASS;
     }
+    let is_young = is_young(&settings, now);
     if is_known || may_open(headers) {
         judge(env, case, headers, j);
-    } else if is_adopting(headers, &settings, now) {
+    } else if Check::AdoptTcp.holds(headers.protocol == proto::TCP)
+        && Check::AdoptWindow.holds(is_young)
+    {
         is_adopted = adopt(env, case, headers, j);
     } else {
-        return unopened(case, headers);
+        return unopened(case, headers, j);
     }
+    // A SYN tells, whatever was thought of the flow before.
+    if !is_known || is_syn(headers) {
+        j.opener = opener_of(headers, is_young, j.from_initiator);
+    }
+    j.is_new = is_new;
+    j.lesson = lesson_of(case, j);
     if Check::Denied.finds(j.is_denied) {
         return denied(case, j);
     }
@@ -159,6 +175,7 @@ fn restarts(flow: &Flow, headers: &Headers) -> bool {
 fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: u32) {
     flow.sides = j.sides;
     flow.seen = now;
+    flow.opener = j.opener;
     if let Hook::To = case.hook {
         flow.origin = case.ingress;
     }
@@ -208,7 +225,8 @@ fn open<E: Env>(
         } else {
             next_state(state::ESTABLISHED, headers, true)
         },
-        pad: [0; 2],
+        opener: j.opener,
+        pad: 0,
     };
     tally(fresh, j.from_initiator, case.length);
     env.insert_flow(key, fresh)
@@ -216,8 +234,14 @@ fn open<E: Env>(
 
 /// A packet that belongs to no flow and may not open one.
 #[inline(always)]
-fn unopened(case: &Case, headers: &Headers) -> Outcome {
+fn unopened(case: &Case, headers: &Headers, j: &mut Judgement) -> Outcome {
     let reason = if headers.protocol == proto::TCP {
+        // A connection that slept while dfw came, say. Who enforces drops it.
+        j.opener = opener_of(headers, true, true);
+        j.is_new = false;
+        if j.peer.mode != mode::ENFORCE {
+            j.lesson = own_lesson(case);
+        }
         Reason::NoSyn
     } else {
         Reason::NoFlow
@@ -229,9 +253,8 @@ fn unopened(case: &Case, headers: &Headers) -> Outcome {
     }
 }
 
-/// Whether TCP packets without a flow are taken in: dfw has just come to a running node (section 4).
+/// Whether dfw has just come to a running node: TCP packets without a flow are taken in (section 4).
 #[inline(always)]
-fn is_adopting(headers: &Headers, settings: &Settings, now: u32) -> bool {
-    let is_open = settings.adopt_until != 0 && (settings.adopt_until.wrapping_sub(now) as i32) > 0;
-    Check::AdoptTcp.holds(headers.protocol == proto::TCP) && Check::AdoptWindow.holds(is_open)
+const fn is_young(settings: &Settings, now: u32) -> bool {
+    settings.adopt_until != 0 && (settings.adopt_until.wrapping_sub(now) as i32) > 0
 }

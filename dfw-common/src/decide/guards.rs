@@ -4,6 +4,7 @@ use super::{
     Case, Hook, Outcome, Scratch, Tally,
     flow::Judgement,
     judge::{rule, verdict_of},
+    learn::{lesson, own_lesson},
 };
 use crate::{
     check::Check,
@@ -14,7 +15,7 @@ use crate::{
     packet::{Headers, Packet, ethertype},
     parse::{Icmp, icmp, quoted},
     reason::{Direction, Reason, Verdict},
-    value::{Address, Endpoint, kind, mode},
+    value::{Address, Endpoint, kind, mode, opener},
 };
 
 /// What the established path leaves, up to the flow itself: classes, guards, and what has no flow. True when the flow is
@@ -43,6 +44,7 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
     j.source = env.classify(case.me.network, &headers.source);
     j.destination = env.classify(case.me.network, &headers.destination);
     j.peer = Endpoint::default();
+    j.lesson = lesson::NOTHING;
     let (other, claimed) = match case.hook {
         Hook::From => (&j.destination, &j.source),
         Hook::To => (&j.source, &j.destination),
@@ -167,7 +169,11 @@ fn misplaced<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> 
 
 /// Multicast and broadcast: judged at each end by itself, no flow (section 8).
 #[inline(always)]
-fn group<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Outcome {
+fn group<E: Env>(env: &E, case: &Case, headers: &Headers, j: &mut Judgement) -> Outcome {
+    j.opener = opener::INITIATOR;
+    j.from_initiator = true;
+    j.is_new = true;
+    j.lesson = own_lesson(case);
     let (peer, direction) = match case.hook {
         Hook::From => (&j.destination, Direction::Egress),
         Hook::To => (&j.source, Direction::Ingress),

@@ -73,11 +73,16 @@ pub(super) fn judge<E: Env>(
     if Check::JudgeEgress.finds(mine == 0) && !judge_side(env, case, headers, j, 0) {
         return false;
     }
-    let is_receiver_here = matches!(case.hook, Hook::From) && mine == 0 && j.peer.ifindex != 0;
-    if Check::JudgeIngress.finds(mine == 1) || Check::JudgePeer.finds(is_receiver_here) {
+    if Check::JudgeIngress.finds(mine == 1) || Check::JudgePeer.finds(is_receiver_here(case, j)) {
         return judge_side(env, case, headers, j, 1);
     }
     true
+}
+
+/// Whether the receiver's side is judged where the packet is sent.
+#[inline(always)]
+pub(super) fn is_receiver_here(case: &Case, j: &Judgement) -> bool {
+    matches!(case.hook, Hook::From) && j.from_initiator && j.peer.ifindex != 0
 }
 
 /// Judges one side; false when that denies the packet.
@@ -138,7 +143,7 @@ fn judge_side<E: Env>(
 
 /// The port that the initiator dialled; ICMP: the type of what it sent.
 #[inline(always)]
-fn dialled(headers: &Headers, from_initiator: bool) -> u16 {
+pub(super) fn dialled(headers: &Headers, from_initiator: bool) -> u16 {
     match (from_initiator, icmp(headers)) {
         (true, _) => headers.destination_port,
         (false, Icmp::EchoReply) => {

@@ -31,6 +31,8 @@ fn compare(lab: &mut Lab<'_>, episode: u32, before: &Seen, expected: &Seen) {
     let in_kernel = without_time(in_kernel);
     let plain = without_time(lab.plain.flows.clone());
     assert_eq!(in_kernel, plain, "flows of episode {episode}");
+    let learned = lab.compare_learned(&format!("episode {episode}"));
+    assert_eq!(learned, Ok(()));
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod oracle;
 mod quota;
 mod routers;
 mod scenario;
+mod seen;
 mod state;
 mod table;
 

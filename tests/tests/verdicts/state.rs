@@ -1,15 +1,15 @@
 //! What packets leave in the kernel's maps.
 
-use std::collections::HashMap as Entries;
+use std::collections::{BTreeMap, HashMap as Entries};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use dfw_agent::datapath::load::program;
 use dfw_common::{
     addr::Addr,
-    key::FlowKey,
+    key::{FlowKey, SeenKey},
     maps,
-    plain::Tables,
-    value::{Count, Flow, RingEntry},
+    plain::{Plain, Tables},
+    value::{Count, Flow, RingEntry, SeenQuota, SeenTimes},
 };
 
 use crate::kernel::{Kernel, replace};
@@ -25,13 +25,32 @@ impl Kernel {
         self.map(maps::FLOWS)
     }
 
-    /// Forgets every flow, as if none had ever been.
+    /// Forgets every flow, as if none had ever been, and what was seen.
     pub(crate) fn forget(&mut self, tables: &Tables) {
         replace(&mut self.flows(), &Entries::new());
+        let mut seen: HashMap<_, SeenKey, SeenTimes> = self.map(maps::SEEN);
+        replace(&mut seen, &Entries::new());
+        let mut quotas: Array<_, SeenQuota> = self.map(maps::SEEN_QUOTA);
+        for ifindex in tables.endpoints.keys() {
+            let slot = maps::endpoint_slot(*ifindex, 0);
+            quotas.set(slot, SeenQuota::default(), 0).expect("a slot");
+        }
         let mut ring: Array<_, RingEntry> = self.map(maps::FLOW_RING);
         for endpoint in tables.endpoints.values() {
             ring.set(endpoint.ring_base, FREE, 0).expect("a position");
         }
+    }
+
+    /// What was seen, and what is at whose expense.
+    pub(crate) fn learned(&mut self, tables: &Tables) -> Learned {
+        let seen: HashMap<_, SeenKey, SeenTimes> = self.map(maps::SEEN);
+        let seen: BTreeMap<_, _> = seen.iter().collect::<Result<_, _>>().expect("a sighting");
+        let quotas: Array<_, SeenQuota> = self.map(maps::SEEN_QUOTA);
+        let slots = tables.endpoints.keys().map(|ifindex| {
+            let slot = maps::endpoint_slot(*ifindex, 0);
+            quotas.get(&slot, 0).expect("a slot")
+        });
+        Learned::of(seen, slots)
     }
 
     /// Packets by direction, verdict and reason.
@@ -49,6 +68,41 @@ impl Kernel {
         let counters: PerCpuArray<_, u64> = self.map(maps::ENDPOINT_COUNTERS);
         let counts = counters.get(&index, 0).expect("a counter");
         counts.iter().sum()
+    }
+}
+
+/// What was seen in audit, without times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Learned {
+    /// Flows.
+    pub(crate) flows: BTreeMap<SeenKey, u64>,
+    /// By ifindex: entries that were made, and what was missed.
+    pub(crate) quotas: BTreeMap<u32, (u64, u64)>,
+}
+
+impl Learned {
+    fn of(
+        seen: impl IntoIterator<Item = (SeenKey, SeenTimes)>,
+        quotas: impl IntoIterator<Item = SeenQuota>,
+    ) -> Self {
+        let quotas = quotas
+            .into_iter()
+            .filter(|quota| quota.used + quota.missing > 0);
+        Self {
+            flows: seen
+                .into_iter()
+                .map(|(key, times)| (key, times.flows))
+                .collect(),
+            quotas: quotas
+                .map(|quota| (quota.ifindex, (quota.used, quota.missing)))
+                .collect(),
+        }
+    }
+
+    /// What plain maps hold.
+    pub(crate) fn on_plain_maps(plain: &Plain) -> Self {
+        let seen = plain.seen.iter().map(|(key, times)| (*key, *times));
+        Self::of(seen, plain.quotas.values().copied())
     }
 }
 

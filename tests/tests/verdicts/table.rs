@@ -16,7 +16,7 @@ use dfw_tests::frame::{Ip, Upper};
 use crate::{
     kernel::Kernel,
     scenario::{self, BRIDGE, ENDPOINTS, Family, UNCLAIMED, Who},
-    state,
+    state::{self, Learned},
 };
 
 /// Where a frame is seen.
@@ -334,6 +334,9 @@ impl<'k> Lab<'k> {
             ));
         }
         seen.push(("plain maps", plain));
+        if seen.len() > 1 {
+            self.compare_learned(&row.name)?;
+        }
         for (who, seen) in seen {
             if seen != expected {
                 let name = &row.name;
@@ -343,6 +346,18 @@ impl<'k> Lab<'k> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the kernel has seen in audit what plain maps have.
+    pub(crate) fn compare_learned(&mut self, name: &str) -> Result<(), String> {
+        let kernel = self.kernel.learned(&self.plain.tables);
+        let plain = Learned::on_plain_maps(&self.plain);
+        if kernel == plain {
+            return Ok(());
+        }
+        Err(format!(
+            "{name}: what was seen\n  in the kernel  {kernel:?}\n  on plain maps  {plain:?}"
+        ))
     }
 
     /// Lets something happen.
