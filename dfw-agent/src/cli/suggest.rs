@@ -15,6 +15,7 @@ use self::print::Sheet;
 use super::{AgentArgs, Error, Format, OutputArgs, count, duration, mode, write_json};
 use crate::{
     exit::{ExitCode, Failure},
+    model::ForgetOrder,
     policy::{Form, Suggestions, Wish},
     telemetry::text::one_line,
 };
@@ -34,7 +35,8 @@ use crate::{
   dfw suggest project:shop --mode audit            the same, and go on looking
   dfw suggest container:cache --format labels      for docker run
   dfw suggest --format policy                      for the policy file: nothing is recreated
-  dfw suggest --diff                               what in force is missing, or too much")]
+  dfw suggest --diff                               what in force is missing, or too much
+  dfw suggest service:shop/web --forget            look anew, after a change")]
 pub(super) struct Args {
     /// Which containers: service:PROJECT/N, project:N, group:N, container:N, net:N, label:K=V or any; all of several with
     /// blanks between
@@ -56,6 +58,10 @@ pub(super) struct Args {
     /// Show only what differs from what is in force
     #[arg(long)]
     diff: bool,
+
+    /// Forget what was seen of them and begin anew
+    #[arg(long, conflicts_with_all = ["format", "mode", "world_after", "diff"])]
+    forget: bool,
 
     #[command(flatten)]
     agent: AgentArgs,
@@ -90,6 +96,18 @@ const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 impl Args {
     pub(super) fn perform(self, out: &mut impl io::Write) -> Result<ExitCode, Error> {
         let (client, _) = self.agent.load()?;
+        if self.forget {
+            let order = ForgetOrder {
+                selector: self.selector,
+            };
+            return match client.order("/v1/forget", &order)? {
+                Ok(done) => match self.output.output {
+                    Format::Table => Ok(mode::print(out, &done).map(|()| ExitCode::Success)?),
+                    Format::Json => Ok(write_json(out, &done).map(|()| ExitCode::Success)?),
+                },
+                Err(refused) => mode::tell(out, self.output.output, &refused),
+            };
+        }
         let wish = Wish {
             selector: self.selector,
             form: match self.format {

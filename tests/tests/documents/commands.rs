@@ -40,6 +40,9 @@ pub(crate) fn sessions(block: &Block) -> Result<Vec<Session>, String> {
     Ok(sessions)
 }
 
+/// Files of the reader's own project.
+const THEIRS: [&str; 2] = ["compose.yaml", "dfw.override.yaml"];
+
 /// Runs what needs neither an agent nor root, `echo … | dfw check …` or `dfw explain …`, and compares what it prints; of everything else checks
 /// that whoever reads it would understand it.
 pub(crate) fn check(session: &Session) -> Result<(), String> {
@@ -63,7 +66,12 @@ pub(crate) fn check(session: &Session) -> Result<(), String> {
 }
 
 fn understood(words: &[String]) -> Result<(), String> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let [.., ">", file] = words[..]
+        && THEIRS.contains(&file)
+    {
+        words.truncate(words.len() - 2);
+    }
     match &words[..] {
         ["dfw", ..] => Cli::try_parse_from(&words)
             .map(drop)
@@ -145,7 +153,8 @@ fn files_exist(words: &[&str], flag: &str) -> Result<(), String> {
     if files.is_empty() {
         return Err(format!("no {flag}"));
     }
-    files.into_iter().try_for_each(exists)
+    let ours = files.into_iter().filter(|file| !THEIRS.contains(file));
+    ours.map(exists).collect()
 }
 
 fn exists(file: &str) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dfw_tests::{Container, Engine, EngineOptions, Namespace, http, wait};
+use dfw_tests::{Container, Engine, EngineOptions, Namespace, http, process, wait};
 
 /// Their start: initdb takes longest.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -142,9 +142,13 @@ impl Site {
         let works = wait::until(PATIENCE, || self.work().ok());
         if works.is_none() {
             let ids = containers.iter().map(Container::id);
-            let logs: Vec<String> = ids
-                .map(|id| self.engine.docker(&["logs", "--tail=20", id]))
-                .collect();
+            let logs = ids.map(|id| {
+                let output = process::output(&mut self.engine.command(&["logs", "--tail=20", id]));
+                [output.stdout, output.stderr]
+                    .map(|text| String::from_utf8_lossy(&text).into_owned())
+                    .concat()
+            });
+            let logs: Vec<String> = logs.collect();
             panic!(
                 "the services work: {}\n{}",
                 self.work().unwrap_err(),
@@ -161,7 +165,7 @@ impl Site {
             &format!("--ip={v4}"),
             &format!("--ip6={v6}"),
             &format!("--network-alias={}", service.name),
-            "--tmpfs=/tmp",
+            "--tmpfs=/tmp:mode=1777",
             &format!("--volume={FILES}:/stack:ro"),
             &format!("--volume={FILES}/passwd:/etc/passwd:ro"),
             &format!("--volume={FILES}/group:/etc/group:ro"),

@@ -23,7 +23,7 @@ use super::{
     problem::shown,
     rule::Action,
     seen::{Learned, Record, Seen, Subject, Times},
-    select::{Select, nobody},
+    select::{Select, select_subjects},
 };
 use crate::model::{Container, Unanswerable};
 
@@ -125,7 +125,7 @@ pub fn suggest(
     let records = chosen(node, &who, learned, wish)?;
     let subjects: BTreeSet<&Subject> = records.iter().map(|record| &record.subject).collect();
     let mut before = Proof::new(node, |container| {
-        let is_theirs = subjects.contains(&who::subject(container));
+        let is_theirs = subjects.contains(&Subject::from(container));
         (is_theirs && wish.form == Form::Labels).then(|| stays(node, container))
     });
     let mut suggestions: Vec<Suggestion> = records
@@ -137,7 +137,7 @@ pub fn suggest(
         .map(|one| (&one.subject, one.lines.as_slice()))
         .collect();
     let mut after = Proof::new(node, |container| {
-        let lines = lines.get(&who::subject(container))?;
+        let lines = lines.get(&Subject::from(container))?;
         let lines = lines
             .iter()
             .map(|line| (line.label.clone(), line.value.clone()));
@@ -199,17 +199,10 @@ fn chosen(
                 .unwrap_or_default(),
         )
     })?;
-    let attributes = who.attributes(node, records.keys().copied());
-    let is_selected = |subject: &Subject| {
-        attributes
-            .get(subject)
-            .is_some_and(|own| select.selects(own))
-    };
-    if !attributes.values().any(|own| select.selects(own)) {
-        let known = attributes.into_values().flatten().collect();
-        return Err(refuse(nobody(&select, &known)));
-    }
-    records.retain(|subject, _| is_selected(subject));
+    let known = records.keys().copied();
+    let selected =
+        select_subjects(&select, &node.inventory, &node.options, known).map_err(refuse)?;
+    records.retain(|subject, _| selected.contains(subject));
     not_empty(
         records,
         format!("nothing was seen of {}: it was not in audit", shown(text)),

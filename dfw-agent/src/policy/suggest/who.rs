@@ -1,7 +1,7 @@
 //! Who there is, and what rules call them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
@@ -9,11 +9,8 @@ use dfw_common::addr::Addr;
 
 use super::{Form, world::nets};
 use crate::{
-    model::{Container, Endpoint, LABEL_PROJECT, LABEL_SERVICE, LABEL_SWARM_SERVICE, Network},
-    policy::{
-        explain::InForce, index::attributes, label, mode::Mode, parse::is_name, resolve::Selector,
-        rule::Peer, seen::Subject, select::attributes_of,
-    },
+    model::{Container, Endpoint, LABEL_PROJECT, LABEL_SERVICE, LABEL_SWARM_SERVICE},
+    policy::{explain::InForce, label, mode::Mode, parse::is_name, rule::Peer, seen::Subject},
 };
 
 /// The endpoints of the node by whose they are, and the words for several.
@@ -30,16 +27,13 @@ struct Crowd {
     members: BTreeSet<Subject>,
 }
 
-/// Whose labels a container has.
-pub(super) fn subject(container: &Container) -> Subject {
-    Subject::of(container.project(), container.service(), &container.name)
-}
-
 impl<'a> Who<'a> {
     pub(super) fn new(node: &'a InForce) -> Self {
         let mut endpoints: BTreeMap<Subject, Vec<&Endpoint>> = BTreeMap::new();
         for endpoint in &node.inventory.endpoints {
-            let own = endpoints.entry(subject(&endpoint.container)).or_default();
+            let own = endpoints
+                .entry(Subject::from(&*endpoint.container))
+                .or_default();
             own.push(endpoint);
         }
         let compiled = node.compiled.endpoints.iter();
@@ -94,30 +88,6 @@ impl<'a> Who<'a> {
                 .is_none_or(|one| one.labels.contains_key(key))
         };
         is_name(project) && is_name(service) && named(LABEL_PROJECT) && named(LABEL_SERVICE)
-    }
-
-    /// What everybody is selected by; of those who have gone, what their names say.
-    pub(super) fn attributes<'s>(
-        &'s self,
-        node: &InForce,
-        others: impl Iterator<Item = &'s Subject>,
-    ) -> BTreeMap<Subject, HashSet<Selector>> {
-        let networks: BTreeMap<u32, &Network> = networks(node).collect();
-        let of = |subject: &Subject| match self.endpoints(subject) {
-            [] => attributes(&remembered(subject), &[]).collect(),
-            endpoints => {
-                let of = |endpoint: &&Endpoint| {
-                    let container = &endpoint.container;
-                    let groups = label::read(&container.labels, &node.options.prefix).groups;
-                    attributes_of(container, &groups, networks.get(&endpoint.network).copied())
-                };
-                endpoints.iter().flat_map(of).collect()
-            }
-        };
-        let everybody = self.subjects().chain(others);
-        everybody
-            .map(|subject| (subject.clone(), of(subject)))
-            .collect()
     }
 
     /// The word of a policy file that selects exactly it.
@@ -202,33 +172,15 @@ impl<'a> Who<'a> {
     }
 }
 
-/// A container of a subject that has none any more.
-fn remembered(subject: &Subject) -> Container {
-    let mut container = Container::default();
-    match subject {
-        Subject::Service { project, service } => {
-            let labels = [(LABEL_PROJECT, project), (LABEL_SERVICE, service)];
-            let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
-            container.labels = labels
-                .map(|(key, value)| (key.to_owned(), value.clone()))
-                .collect();
-        }
-        Subject::Container(name) => container.name.clone_from(name),
-    }
-    container
-}
-
-fn networks(node: &InForce) -> impl Iterator<Item = (u32, &Network)> {
-    let networks = node.inventory.networks.iter();
-    networks.map(|bound| (bound.ifindex, &bound.network))
-}
-
 /// Words for several, that which says most about what is meant first.
 const WORDS: [fn(String) -> Peer; 3] = [Peer::Group, Peer::Project, Peer::Net];
 
 /// The words that mean all endpoints of two subjects or more, and no others.
 fn crowds(node: &InForce, endpoints: &BTreeMap<Subject, Vec<&Endpoint>>) -> Vec<Crowd> {
-    let networks: BTreeMap<u32, &Network> = networks(node).collect();
+    let networks = node.inventory.networks.iter();
+    let networks: BTreeMap<u32, &str> = networks
+        .map(|bound| (bound.ifindex, bound.network.name.as_str()))
+        .collect();
     // By word and name: of each subject, how many endpoints.
     let mut meant: BTreeMap<(usize, String), BTreeMap<&Subject, usize>> = BTreeMap::new();
     for (subject, endpoint) in endpoints
@@ -238,7 +190,9 @@ fn crowds(node: &InForce, endpoints: &BTreeMap<Subject, Vec<&Endpoint>>) -> Vec<
         let container = &endpoint.container;
         let groups = label::read(&container.labels, &node.options.prefix).groups;
         let project = container.project().map(str::to_owned);
-        let network = networks.get(&endpoint.network).map(|one| one.name.clone());
+        let network = networks
+            .get(&endpoint.network)
+            .map(|name| (*name).to_owned());
         let words = groups.into_iter().map(|name| (0, name));
         let words = words.chain(project.map(|name| (1, name)));
         for key in words.chain(network.map(|name| (2, name))) {
