@@ -17,7 +17,7 @@ use super::Error;
 use crate::{
     exit::{ExitCode, Failure},
     model::{Done, Refused, Unanswerable, View},
-    policy::{Explanation, Question},
+    policy::{Explanation, Question, Suggestions, Wish},
     telemetry::{history::Entry, observe::Query, text},
 };
 
@@ -152,6 +152,12 @@ impl Client {
     /// What becomes of a connection.
     pub(super) fn explain(&self, question: &Question) -> Result<Explanation, ClientError> {
         let answer = self.post("/v1/explain", question)?;
+        answer.map_err(ClientError::Unanswerable)
+    }
+
+    /// What labels would allow what was seen.
+    pub(super) fn suggest(&self, wish: &Wish) -> Result<Suggestions, ClientError> {
+        let answer = self.post("/v1/suggest", wish)?;
         answer.map_err(ClientError::Unanswerable)
     }
 

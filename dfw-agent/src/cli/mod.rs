@@ -16,6 +16,7 @@ mod offline;
 mod reload;
 mod run;
 mod status;
+mod suggest;
 mod table;
 mod top;
 mod uninstall;
@@ -46,7 +47,8 @@ use crate::{
   dfw ls                           every container port that is managed
   dfw observe --denied             what is dropped, as it happens
   dfw check compose.yaml           check labels before they are deployed
-  dfw explain web db tcp/5432      what becomes of a connection, and why"
+  dfw explain web db tcp/5432      what becomes of a connection, and why
+  dfw suggest project:shop         labels that allow what was seen"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -62,6 +64,7 @@ enum Command {
     Top(top::Args),
     Check(check::Args),
     Explain(explain::Args),
+    Suggest(suggest::Args),
     Doctor(doctor::Args),
     Reload(reload::Args),
     Mode(mode::Args),
@@ -107,6 +110,7 @@ impl Command {
             Self::Top(args) => args.perform(out),
             Self::Check(args) => args.perform(out),
             Self::Explain(args) => args.perform(out),
+            Self::Suggest(args) => args.perform(out),
             Self::Doctor(args) => args.perform(out),
             Self::Reload(args) => args.perform(out),
             Self::Mode(args) => args.perform(out),
@@ -268,7 +272,7 @@ mod tests {
             assert!(sub.get_about().is_some(), "{help}");
             seen += 1;
         }
-        assert_eq!(seen, 13);
+        assert_eq!(seen, 14);
     }
 
     #[test]

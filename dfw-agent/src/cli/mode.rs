@@ -78,7 +78,8 @@ impl Args {
     }
 }
 
-fn selector(text: &str) -> Result<String, String> {
+/// A selector in its canonical words.
+pub(super) fn selector(text: &str) -> Result<String, String> {
     let select = Select::parse(text);
     select.map(|select| select.to_string()).map_err(|problems| {
         problems

@@ -29,6 +29,7 @@ mod seen;
 mod select;
 mod stance;
 mod standing;
+mod suggest;
 mod warn;
 
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use self::{
     select::{Select, select_subjects, selected},
     stance::Override,
     standing::State,
+    suggest::{Evidence, Form, Line, Suggestion, Suggestions, Wish, suggest},
 };
 
 /// Prefix of the labels unless `--label-prefix` says otherwise; the final dot is part of it.

@@ -16,7 +16,7 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
     serve::Listener,
 };
 use hyper::{
@@ -28,8 +28,9 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -42,8 +43,8 @@ use super::{
     orders::{self, Orders},
 };
 use crate::{
-    model::View,
-    policy::{InForce, Question, explain},
+    model::{Unanswerable, View},
+    policy::{InForce, Question, Wish, explain, suggest},
 };
 
 /// Most connections of one listener at a time; more wait in the kernel's queue. The agent's descriptors are for the maps.
@@ -80,22 +81,23 @@ pub fn public(shared: Shared) -> Router {
 }
 
 /// What those may ask who may write to the socket: the public routes, `GET /v1/view` and `/v1/seen`, and `POST /v1/observe`,
-/// `/v1/explain`, `/v1/reload`, `/v1/mode`, `/v1/forget` and `/v1/stop`.
+/// `/v1/explain`, `/v1/suggest`, `/v1/reload`, `/v1/mode`, `/v1/forget` and `/v1/stop`.
 pub fn commands(shared: Shared) -> Router {
     // An answer lays out the maps anew, so one is made at a time.
     let turn = Arc::new(Semaphore::new(1));
-    let answer = move |State(shared): State<Shared>, Json(question): Json<Question>| {
-        let turn = Arc::clone(&turn);
-        async move {
-            let turn = turn.acquire_owned().await.expect("never closed");
-            answer(shared, question, turn).await
-        }
-    };
+    let explained = question(&turn, |_, in_force, asked: &Question| {
+        explain(in_force, asked)
+    });
+    let suggested = question(&turn, |shared, in_force, wish: &Wish| {
+        let learned = Arc::clone(&shared.memory.learned.borrow());
+        suggest(in_force, &learned, wish)
+    });
     public_routes()
         .route("/v1/view", get(view))
         .route("/v1/seen", get(learned::seen))
         .route("/v1/observe", post(observe))
-        .route("/v1/explain", post(answer))
+        .route("/v1/explain", explained)
+        .route("/v1/suggest", suggested)
         .route("/v1/reload", post(orders::reload))
         .route("/v1/mode", post(orders::switch))
         .route("/v1/forget", post(learned::forget))
@@ -188,21 +190,38 @@ fn broken(what: &str, error: &dyn std::error::Error) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
 }
 
-/// 200 with the explanation, 422 with what is wrong with the question, 503 before anything is in force.
-async fn answer(shared: Shared, question: Question, turn: OwnedSemaphorePermit) -> Response {
-    let Some(in_force) = shared.in_force.borrow().clone() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "nothing is in force yet\n").into_response();
-    };
-    let explain = move || {
-        // It goes on when the client has gone.
-        let _turn = turn;
-        explain(&in_force, &question)
-    };
-    match tokio::task::spawn_blocking(explain).await {
-        Ok(Ok(explanation)) => Json(explanation).into_response(),
-        Ok(Err(refusal)) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
-        Err(error) => broken("the question cannot be answered", &error),
-    }
+/// 200 with the answer, 422 with what is wrong with the question, 503 before anything is in force.
+fn question<Q, A>(
+    turn: &Arc<Semaphore>,
+    find: fn(&Shared, &InForce, &Q) -> Result<A, Unanswerable>,
+) -> MethodRouter<Shared>
+where
+    Q: DeserializeOwned + Send + Sync + 'static,
+    A: Serialize + Send + 'static,
+{
+    let turn = Arc::clone(turn);
+    post(move |State(shared): State<Shared>, Json(asked): Json<Q>| {
+        let turn = Arc::clone(&turn);
+        async move {
+            let turn = turn.acquire_owned().await.expect("never closed");
+            let Some(in_force) = shared.in_force.borrow().clone() else {
+                return (StatusCode::SERVICE_UNAVAILABLE, "nothing is in force yet\n")
+                    .into_response();
+            };
+            let find = move || {
+                // It goes on when the client has gone.
+                let _turn = turn;
+                find(&shared, &in_force, &asked)
+            };
+            match tokio::task::spawn_blocking(find).await {
+                Ok(Ok(answer)) => Json(answer).into_response(),
+                Ok(Err(refusal)) => {
+                    (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response()
+                }
+                Err(error) => broken("the question cannot be answered", &error),
+            }
+        }
+    })
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {

@@ -134,6 +134,29 @@ const ROWS: &[Row] = &[
         tool("prometheus and promtool", &["prometheus"]),
         || in_path("prometheus") && in_path("promtool"),
     ),
+    // Services of real software, for `dfw suggest`.
+    (Scope::Test, tool("nginx", &["nginx"]), || in_path("nginx")),
+    (
+        Scope::Test,
+        tool("PostgreSQL 15", &["postgresql-15"]),
+        || Path::new("/usr/lib/postgresql/15/bin/postgres").exists(),
+    ),
+    (Scope::Test, tool("redis-server", &["redis-server"]), || {
+        in_path("redis-server")
+    }),
+    (
+        Scope::Test,
+        tool(
+            "Python 3 with psycopg2 and redis",
+            &["python3", "python3-psycopg2", "python3-redis"],
+        ),
+        || {
+            let modules = Path::new("/usr/lib/python3/dist-packages");
+            ["psycopg2", "redis"]
+                .iter()
+                .all(|name| modules.join(name).exists())
+        },
+    ),
 ];
 
 /// What these scopes need and this machine has not.

@@ -14,7 +14,7 @@ use crate::{
 
 /// One end of a question.
 #[derive(Clone, Debug)]
-pub(super) enum End<'a> {
+pub(in crate::policy) enum End<'a> {
     /// Ports of containers; not empty. With an address, only that one of theirs.
     Endpoints(Vec<&'a Endpoint>, Option<IpAddr>),
     /// This host, by whatever address the other end knows it.

@@ -19,10 +19,9 @@ use dfw_common::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::ends::list;
+pub(super) use self::ends::{End, list};
 use self::{
     ceilings::Ceilings,
-    ends::End,
     hint::Other,
     pairs::{Pair, Spot},
     trial::{Kernel, Packet, Sides},
@@ -239,6 +238,24 @@ pub(super) fn path(node: &InForce, kernel: &mut Kernel, pair: &Pair<'_>, item: &
         path.sides.push(side);
     }
     path
+}
+
+/// What one side says of each packet between two ends; none where no packet goes between them.
+pub(super) fn sides(
+    node: &InForce,
+    kernel: &mut Kernel,
+    from: &End<'_>,
+    to: &End<'_>,
+    item: &Item,
+    direction: Direction,
+) -> Vec<Side> {
+    let pairs = pairs::of(node, kernel, from, to, item).unwrap_or_default();
+    let sides = pairs
+        .iter()
+        .flat_map(|pair| path(node, kernel, pair, item).sides);
+    sides
+        .filter(|side| side.direction == direction.name())
+        .collect()
 }
 
 fn send(kernel: &mut Kernel, pair: &Pair<'_>, item: &Item) -> Sides {

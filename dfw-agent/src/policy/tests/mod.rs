@@ -14,5 +14,6 @@ mod ports;
 mod properties;
 mod random;
 mod scale;
+mod suggest;
 mod tricky;
 mod updates;
