@@ -78,9 +78,9 @@ pub const SEEN_MAX: u32 = 65_536;
 /// How much of it may be at the expense of one endpoint.
 pub const SEEN_EACH: u64 = 256;
 /// Prefixes of all deny lists together; as many blocks at most.
-pub const DENIED_MAX: u32 = 131_072;
+pub const DENIED_MAX: u32 = 120_000;
 /// Blocks: a deny list and the one that takes its place, and the subnets of containers likewise.
-pub const BLOCKS_MAX: u32 = 2 * DENIED_MAX + 16_384;
+pub const BLOCKS_MAX: u32 = 262_144;
 /// Words of [`BLOCK_FILTER`], of 64 bits each; a power of two. With a full list of whole octets a bit in 64 is set.
 pub const FILTER_WORDS: u32 = 131_072;
 /// Length of [`COUNTERS`].

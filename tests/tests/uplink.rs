@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use dfw_agent::datapath::sys;
+use aya::{EbpfLoader, programs::XdpMode};
+use dfw_agent::datapath::{
+    load::{self, OBJECT},
+    sys,
+};
 use dfw_tests::{
     Agent, Attempt, Bridge, Endpoint, Inventory, Listener, Namespace, Protocol,
     canary::{Canaries, Datagrams},
@@ -528,4 +532,34 @@ fn a_network_that_is_somebodys_lan_too_is_not_judged() {
     let agent = stage.start(&["--uplink", "up0"]);
     assert!(codes(&agent).contains(&"subnet-outside".to_owned()));
     reaches(&neighbour, at(HOST, 22), true);
+}
+
+#[test]
+fn another_xdp_program_keeps_its_place() {
+    let stage = Stage::new(67, Driver::Native);
+    let mut object = stage.host.enter(|| {
+        let mut object = EbpfLoader::new().load(OBJECT).expect("the object loads");
+        let program = load::xdp(&mut object).expect("it has one");
+        program.load().expect("the verifier takes it");
+        program
+            .attach("up0", XdpMode::default())
+            .expect("the place is free");
+        object
+    });
+    let agent = stage.start(&["--uplink", "up0"]);
+    let status = agent.status();
+    assert_eq!(status["uplinks"][0]["state"], "failed", "{status:#}");
+    assert!(
+        status["findings"]
+            .to_string()
+            .contains("another XDP program is there"),
+        "{status:#}"
+    );
+    let tries = || agent.log().matches("may take the link down").count();
+    agent.command(&["reload"]);
+    assert_eq!(tries(), 1, "each try may take the link down");
+    load::xdp(&mut object)
+        .expect("it has one")
+        .unload()
+        .expect("it is loaded");
 }

@@ -178,7 +178,7 @@ fn uplinks(view: &View) -> String {
         .map(|uplink| format!("{} {}", uplink.interface, uplink.state))
         .collect();
     let denied = match view.denied {
-        Some(prefixes) if prefixes == 1 => "1 prefix denied".to_owned(),
+        Some(1) => "1 prefix denied".to_owned(),
         Some(prefixes) => format!("{prefixes} prefixes denied"),
         None => "the deny lists of an earlier agent".to_owned(),
     };

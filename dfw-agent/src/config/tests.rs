@@ -90,7 +90,7 @@ fn the_upper_layer_wins_key_by_key() {
 #[test]
 fn mistakes_name_their_place() {
     let message = |text: &str| parse(text).expect_err("invalid").to_string();
-    insta::assert_snapshot!(message("unlabelled = \"audit\"\nunlabeled = \"off\""), @"dfw.toml:2:1: unknown field `unlabeled`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `state`, `fast-path`, `log-format`, `log-level`");
+    insta::assert_snapshot!(message("unlabelled = \"audit\"\nunlabeled = \"off\""), @"dfw.toml:2:1: unknown field `unlabeled`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `uplink`, `label-prefix`, `listen`, `socket`, `bpffs`, `state`, `fast-path`, `log-format`, `log-level`");
     insta::assert_snapshot!(message("unlabelled = \"maybe\""), @"dfw.toml:1:14: unknown variant `maybe`, expected one of `audit`, `enforce`, `off`");
     insta::assert_snapshot!(message("listen = \"10339\""), @"dfw.toml:1:10: invalid socket address syntax");
     insta::assert_snapshot!(message("= 1"), @"dfw.toml:1:1: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`");

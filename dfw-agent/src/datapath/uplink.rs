@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use aya::Ebpf;
@@ -14,6 +15,9 @@ use super::{
     sys,
 };
 use crate::{model::XdpMode, reconcile::Tampering};
+
+/// An interface that could not be attached to is let be for so long: each try may take its link down.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// A link on an uplink.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(super) struct Uplinks {
     pins: PathBuf,
     program: OwnedFd,
     held: BTreeMap<u32, Held>,
+    /// When an interface refused last, and how.
+    refused: BTreeMap<u32, (Instant, i32)>,
 }
 
 impl Uplinks {
@@ -49,6 +55,7 @@ impl Uplinks {
             pins: pins.links(),
             program,
             held: BTreeMap::new(),
+            refused: BTreeMap::new(),
         };
         let entries =
             fs::read_dir(&uplinks.pins).map_err(|source| uplinks.pins_error("list", source))?;
@@ -92,6 +99,8 @@ impl Uplinks {
                 tracing::warn!(%error, "not detached");
             }
         }
+        self.refused
+            .retain(|ifindex, _| wanted.contains_key(ifindex));
         let wanted = wanted.iter();
         wanted
             .map(|(ifindex, name)| (*ifindex, self.place(*ifindex, name)))
@@ -114,6 +123,11 @@ impl Uplinks {
                 Err(source) => return Err(failed("update", ifindex, source)),
             }
         }
+        if let Some((when, errno)) = self.refused.get(&ifindex)
+            && when.elapsed() < AGAIN
+        {
+            return Err(refused(ifindex, io::Error::from_raw_os_error(*errno)));
+        }
         tracing::warn!(
             interface = name,
             "attaching to an uplink: its driver may take the link down for a moment"
@@ -122,30 +136,35 @@ impl Uplinks {
     }
 
     fn attach(&mut self, ifindex: u32, name: &str) -> Result<XdpMode, LoadError> {
-        let program = self.program.as_fd();
-        let (link, mode) = match sys::attach_xdp(program, ifindex, true) {
-            Ok(link) => (link, XdpMode::Native),
-            Err(error) if is_final(&error) => return Err(taken(ifindex, error)),
-            Err(error) => {
-                tracing::info!(interface = name, %error, "its driver has no XDP for dfw: generic");
-                let link = sys::attach_xdp(program, ifindex, false);
-                (
-                    link.map_err(|error| taken(ifindex, error))?,
-                    XdpMode::Generic,
-                )
-            }
+        let (link, mode) = self.link(ifindex, name).map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.refused.insert(ifindex, (Instant::now(), errno));
+            refused(ifindex, error)
+        })?;
+        self.refused.remove(&ifindex);
+        let held = Held {
+            link,
+            mode,
+            is_former: false,
         };
-        self.held.insert(
-            ifindex,
-            Held {
-                link,
-                mode,
-                is_former: false,
-            },
-        );
+        self.held.insert(ifindex, held);
         self.pin(ifindex)?;
         tracing::info!(interface = name, mode = mode.name(), "uplink");
         Ok(mode)
+    }
+
+    /// A link in the best mode that the interface has.
+    fn link(&self, ifindex: u32, name: &str) -> io::Result<(OwnedFd, XdpMode)> {
+        let program = self.program.as_fd();
+        match sys::attach_xdp(program, ifindex, true) {
+            Ok(link) => Ok((link, XdpMode::Native)),
+            Err(error) if is_final(&error) => Err(error),
+            Err(error) => {
+                tracing::info!(interface = name, %error, "its driver has no XDP for dfw: generic");
+                let link = sys::attach_xdp(program, ifindex, false)?;
+                Ok((link, XdpMode::Generic))
+            }
+        }
     }
 
     /// Attaches what was detached by force, and pins what is not pinned any more.
@@ -265,7 +284,7 @@ fn failed(verb: &str, ifindex: u32, source: io::Error) -> LoadError {
     }
 }
 
-fn taken(ifindex: u32, source: io::Error) -> LoadError {
+fn refused(ifindex: u32, source: io::Error) -> LoadError {
     if matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) {
         let action = format!(
             "attach the link uplink-{ifindex}: another XDP program is there (`ip link` shows it), and dfw takes nobody's place"

@@ -154,6 +154,6 @@ mod tests {
         let many = "192.0.2.1\n".repeat(DENIED_MAX as usize);
         assert_eq!(read(&many).expect("it has room").len(), DENIED_MAX as usize);
         let over = read(&format!("{many}192.0.2.2")).expect_err("too many");
-        assert!(over[0].message.contains("room for 131072"), "{over:?}");
+        assert!(over[0].message.contains("room for 120000"), "{over:?}");
     }
 }
