@@ -18,6 +18,7 @@ mod limits;
 mod mode;
 mod parse;
 mod prefix_table;
+pub mod preset;
 mod problem;
 mod resolve;
 mod review;

@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 use dfw_agent::{
     config::{DEFAULT_FILE, Settings},
     exit::ExitCode,
-    policy::{DEFAULT_PREFIX, NodePolicy, check_container},
+    policy::{DEFAULT_PREFIX, NodePolicy, check_container, preset::PRESETS},
     source::{Source as _, inventory::InventorySource},
 };
 use dfw_common::reason::Reason;
@@ -358,6 +358,20 @@ fn reasons_are_those_of_the_datapath() {
         .map(|reason| (reason.name().to_owned(), reason.describe().to_owned()))
         .collect();
     assert_eq!(told, known);
+}
+
+#[test]
+fn presets_are_those_of_the_policy_file() {
+    let told = markdown::table("docs/policy-file.md", "preset");
+    let known = PRESETS.iter().map(|preset| {
+        let code = |text: &str| format!("`{text}`");
+        vec![
+            code(preset.name),
+            code(preset.ports),
+            preset.source.to_owned(),
+        ]
+    });
+    assert_eq!(told, known.collect::<Vec<_>>());
 }
 
 /// Each row of the table of tricky labels: what `dfw check` says begins with the row's first word.
