@@ -1,0 +1,282 @@
+//! `dfw init` on a host with running containers: what it writes, and that nothing is dropped.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use dfw_agent::{config::Settings, policy::NodePolicy};
+use dfw_tests::{
+    Agent, Container, Engine, EngineOptions, agent, http::Metrics, process, scratch::Scratch,
+};
+
+/// An engine with images that people know, and a place for the files.
+struct Host {
+    engine: Engine,
+    scratch: Scratch,
+}
+
+impl Host {
+    fn start() -> Self {
+        let engine = Engine::start(EngineOptions::default());
+        for image in ["postgres:16", "nginx:1.27"] {
+            engine.load_image(image, &[]);
+        }
+        engine.network("shop", 1);
+        Self {
+            engine,
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// db, web and a stranger.
+    fn shop(&self) -> [Container<'_>; 3] {
+        let service = |service: &str, image: &str, more: &[&str], port: &str| {
+            let name = format!("--label=com.docker.compose.service={service}");
+            let project = "--label=com.docker.compose.project=shop";
+            let options = [&[&name, project, "--network=shop"], more].concat();
+            let listen = ["dfw-probe", "listen", port];
+            let name = format!("shop-{service}-1");
+            self.engine.container_of(image, &name, &options, &listen)
+        };
+        [
+            service("db", "postgres:16", &[], "tcp/5432"),
+            service("web", "nginx:1.27", &["--publish=8080:80"], "tcp/80"),
+            self.engine.container("stranger", &["--network=shop"], &[]),
+        ]
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.scratch.path().join("etc")
+    }
+
+    fn init(&self, arguments: &[&str]) -> Command {
+        let mut command = self.engine.host().command(&agent::binary());
+        command.args(["init", "--docker-host", &self.engine.socket()]);
+        command
+            .arg("--directory")
+            .arg(self.directory())
+            .args(arguments);
+        command
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory().join(name)).expect(name)
+    }
+}
+
+fn said(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+fn check(file: &Path) -> String {
+    process::run(Command::new(agent::binary()).arg("check").arg(file))
+}
+
+#[test]
+fn from_running_containers_to_an_agent_in_audit() {
+    let host = Host::start();
+    let [db, web, stranger] = host.shop();
+    let shown = process::run(&mut host.init(&["--dry-run", "--agent=none"]));
+    assert!(shown.contains("preset = \"postgresql\""), "{shown}");
+    assert!(!host.directory().exists(), "a dry run writes nothing");
+
+    let shown = process::run(&mut host.init(&["--yes", "--agent=none"]));
+    for line in [
+        "Published beyond this host",
+        "dfw status",
+        "0.0.0.0:8080->80/tcp",
+    ] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    let policy = host.directory().join("policy.toml");
+    assert_eq!(check(&policy), "ok: 3 rules for the node\n");
+    let configuration = host.directory().join("dfw.toml");
+    let settings = Settings::load(Some(&configuration)).expect("right");
+    assert_eq!(settings.policy.as_ref(), Some(&policy));
+    assert_eq!(settings.docker_host, Some(host.engine.socket()));
+
+    let agent = Agent::start(
+        host.engine.host(),
+        &["--config", &configuration.display().to_string()],
+    );
+    agent.expect_ready("the shop", 3);
+    let stranger = stranger.netns();
+    let before = agent.metrics();
+    for (service, port) in [(db, 5432), (web, 80)] {
+        for to in service.at("shop", port) {
+            stranger.assert_reaches("in audit", to, true);
+        }
+    }
+    let explained = said(&agent.command(&["explain", "shop/web", "shop/db", "tcp/5432"]));
+    let rule = format!(
+        "{}:15 preset postgresql: \"tcp/5432 from project:shop\"",
+        policy.display()
+    );
+    assert!(explained.contains(&rule), "{explained}");
+    let after = agent.metrics();
+    assert!(
+        after.sum("dfw_packets_total", &["verdict=\"deny\""]) < 1.0,
+        "dropped"
+    );
+    let audited = ["verdict=\"audit\"", "reason=\"no-rule\""];
+    let audited = |metrics: &Metrics| metrics.sum("dfw_packets_total", &audited);
+    assert!(
+        audited(&after) > audited(&before),
+        "the stranger would be denied"
+    );
+}
+
+#[test]
+fn what_is_there_stays_unless_it_is_forced() {
+    let host = Host::start();
+    let _shop = host.shop();
+    process::run(&mut host.init(&["--yes", "--agent=compose", "--no-start", "--no-draft"]));
+    assert!(
+        NodePolicy::parse("p", &host.read("policy.toml")).is_ok_and(|policy| policy.is_empty())
+    );
+    let mount = format!("- {}:/etc/dfw:ro", host.directory().display());
+    assert!(host.read("compose.yaml").contains(&mount));
+    let mine = "# mine\nunlabelled = \"enforce\"\n";
+    fs::write(host.directory().join("policy.toml"), mine).expect("written");
+    let output = process::output(&mut host.init(&["--yes", "--agent=compose", "--no-start"]));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("policy.toml is there already"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(host.read("policy.toml"), mine);
+    process::run(&mut host.init(&["--yes", "--agent=compose", "--no-start", "--force"]));
+    assert!(host.read("policy.toml").contains("preset = \"http,https\""));
+
+    // The other way needs the file under another name.
+    let output = process::output(&mut host.init(&["--yes", "--agent=none", "--force"]));
+    assert!(
+        said(&output).contains("names the policy file"),
+        "{}",
+        said(&output)
+    );
+}
+
+/// Answers on a terminal of its own, as a person types them.
+fn typed(host: &Host, arguments: &[&str], keys: &str) -> Output {
+    let mut line = vec![
+        agent::binary(),
+        "init".to_owned(),
+        "--docker-host".to_owned(),
+    ];
+    line.push(host.engine.socket());
+    line.extend([
+        "--directory".to_owned(),
+        host.directory().display().to_string(),
+    ]);
+    line.extend(arguments.iter().map(|word| (*word).to_owned()));
+    let mut script = host.engine.host().command("script");
+    script.args([
+        "--quiet",
+        "--return",
+        "--command",
+        &line.join(" "),
+        "/dev/null",
+    ]);
+    let child = script
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = child.spawn().expect("script is there");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(keys.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    drop(stdin);
+    output
+}
+
+#[test]
+fn a_person_is_asked_and_nothing_is_written_before_the_end() {
+    let host = Host::start();
+    let _shop = host.shop();
+    for (keys, code) in [
+        ("none\n\u{3}", None),
+        ("none\nn\nn\n", Some(1)),
+        ("none\n\u{4}", Some(1)),
+    ] {
+        let output = typed(&host, &[], keys);
+        let shown = said(&output);
+        assert!(shown.contains("How shall the agent run"), "{shown}");
+        assert!(shown.contains("Write this draft"), "{shown}");
+        assert_ne!(output.status.code(), Some(0), "{keys:?}\n{shown}");
+        if code.is_some() {
+            assert_eq!(output.status.code(), code, "{keys:?}\n{shown}");
+            assert!(shown.contains("nothing was written"), "{shown}");
+        }
+        assert!(!host.directory().exists(), "{keys:?}\n{shown}");
+    }
+    let output = typed(&host, &[], "something\nnone\nno\n\n");
+    let shown = said(&output);
+    assert!(output.status.success(), "{shown}");
+    assert!(
+        shown.contains("one of unit, compose, none, please"),
+        "{shown}"
+    );
+    assert!(!host.read("policy.toml").contains("[[rules]]"));
+}
+
+/// It starts the agent by compose, and waits until that is ready.
+#[test]
+fn it_starts_what_it_has_written() {
+    let host = Host::start();
+    let _shop = host.shop();
+    host.engine
+        .load_image(concat!("dfw:", env!("CARGO_PKG_VERSION")), &[]);
+    if host.engine.major_version() < 23 {
+        let output = process::output(&mut host.init(&["--yes", "--agent=compose"]));
+        assert!(
+            said(&output).contains("does not know CAP_BPF"),
+            "{}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains("written; start the agent"),
+            "{}",
+            said(&output)
+        );
+        return;
+    }
+    let agent = Agent::start(
+        host.engine.host(),
+        &["--docker-host", &host.engine.socket()],
+    );
+    fs::create_dir(host.directory()).expect("new");
+    let socket = format!("socket = {:?}\n", agent.socket());
+    fs::write(host.directory().join("dfw.toml"), socket).expect("written");
+    let bin = host.scratch.path().join("bin");
+    fs::create_dir(&bin).expect("new");
+    let log = host.scratch.path().join("log");
+    let docker = format!("#!/bin/sh\necho \"$DOCKER_HOST $*\" >> {}\n", log.display());
+    let fake = host.scratch.file("bin/docker", &docker);
+    fs::set_permissions(fake, fs::Permissions::from_mode(0o755)).expect("mine");
+    let mut init = host.init(&["--yes", "--agent=compose"]);
+    let path = format!(
+        "{}:{}",
+        bin.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let shown = process::run(init.env("PATH", path));
+    assert!(
+        shown.contains("the agent runs: 3 endpoints, in audit"),
+        "{shown}"
+    );
+    let compose = host.directory().join("compose.yaml");
+    let up = format!(
+        "{} compose --file {} up --detach\n",
+        host.engine.socket(),
+        compose.display()
+    );
+    let called = fs::read_to_string(log).expect("it was called");
+    assert!(called.ends_with(&up), "{called}");
+}
