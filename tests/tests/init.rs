@@ -85,7 +85,7 @@ fn from_running_containers_to_an_agent_in_audit() {
     assert!(shown.contains("preset = \"postgresql\""), "{shown}");
     assert!(!host.directory().exists(), "a dry run writes nothing");
 
-    let shown = process::run(&mut host.init(&["--yes", "--agent=none"]));
+    let shown = process::run(&mut host.init(&["--yes", "--draft", "--agent=none"]));
     for line in [
         "Published beyond this host",
         "dfw status",
@@ -132,7 +132,7 @@ fn from_running_containers_to_an_agent_in_audit() {
 fn what_is_there_stays_unless_it_is_forced() {
     let host = Host::start();
     let _shop = host.shop();
-    process::run(&mut host.init(&["--yes", "--agent=compose", "--no-start", "--no-draft"]));
+    process::run(&mut host.init(&["--yes", "--agent=compose", "--no-start"]));
     assert!(
         NodePolicy::parse("p", &host.read("policy.toml")).is_ok_and(|policy| policy.is_empty())
     );
@@ -148,7 +148,14 @@ fn what_is_there_stays_unless_it_is_forced() {
         said(&output)
     );
     assert_eq!(host.read("policy.toml"), mine);
-    process::run(&mut host.init(&["--yes", "--agent=compose", "--no-start", "--force"]));
+    let forced = [
+        "--yes",
+        "--draft",
+        "--agent=compose",
+        "--no-start",
+        "--force",
+    ];
+    process::run(&mut host.init(&forced));
     assert!(host.read("policy.toml").contains("preset = \"http,https\""));
 
     // The other way needs the file under another name.
@@ -200,11 +207,11 @@ fn typed(host: &Host, dialogue: &[(&str, &str)]) -> (Option<i32>, String) {
 fn a_person_is_asked_and_nothing_is_written_before_the_end() {
     let host = Host::start();
     let _shop = host.shop();
-    let (way, draft, write) = ("[none] ", "Write this draft", "Write these files?");
+    let (way, draft, write) = ("[none] ", "Shall this draft count", "Write these files?");
     let (interrupt, end) = ("\u{3}", "\u{4}");
     for (dialogue, code) in [
         (&[(way, interrupt)][..], 130),
-        (&[(way, "\n"), (draft, "\n"), (write, interrupt)], 130),
+        (&[(way, "\n"), (draft, "y\n"), (write, interrupt)], 130),
         (&[(way, "none\n"), (draft, "n\n"), (write, "n\n")], 1),
         (&[(way, "none\n"), (draft, end)], 1),
     ] {
@@ -223,7 +230,7 @@ fn a_person_is_asked_and_nothing_is_written_before_the_end() {
     ];
     let (ended, shown) = typed(&host, &dialogue);
     assert_eq!(ended, Some(0), "{shown}");
-    assert!(!host.read("policy.toml").contains("[[rules]]"));
+    assert!(host.read("policy.toml").contains("\n#[[rules]]\n"));
 }
 
 /// It starts the agent by compose, and waits until that is ready.

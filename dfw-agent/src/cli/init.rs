@@ -32,9 +32,9 @@ use crate::{
 
 /// Set dfw up on this host: look at the containers, write the files, start in audit
 ///
-/// Reads containers, images and networks from the engine and proposes a policy file: the node in audit, and a draft of rules by
-/// images and published ports, in audit too. Asks how the agent shall run, shows what it is going to do, and writes
-/// everything at the end. Files that are there stay as they are.
+/// Reads containers, images and networks from the engine and makes a policy file: the node in audit, and a draft of rules by
+/// images and published ports. Asks how the agent shall run, shows what it is going to do, and writes everything at the
+/// end. Files that are there stay as they are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dfw init                           ask, then write and start
@@ -58,9 +58,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "WAY")]
     agent: Option<Way>,
 
-    /// Propose no rules
+    /// Put the draft of rules in force, in audit; else it stands in the policy file as comments
     #[arg(long)]
-    no_draft: bool,
+    draft: bool,
 
     /// Write the files, and leave the start to you
     #[arg(long)]
@@ -139,9 +139,11 @@ impl Args {
         show::survey(out, &survey, &prefix)?;
         let way = self.way(out, &mut answers, &host, &survey)?;
         self.fits(way, &place, &host)?;
-        let proposals = self.proposals(out, &mut answers, &survey, &prefix)?;
+        let proposals = draft::proposals(&survey, &prefix);
+        let in_force = self.drafts(out, &mut answers, &proposals)?;
 
-        let mut files = vec![place.file("policy.toml", draft::policy(&proposals))];
+        let policy = draft::policy(&proposals, in_force);
+        let mut files = vec![place.file("policy.toml", policy)];
         files.extend(place.configuration(way));
         match way {
             Way::Unit if host.needs_unit(&directory) => files.push(place.unit()),
@@ -168,7 +170,7 @@ impl Args {
         } else {
             "Write these files?".to_owned()
         };
-        if !answers.agree(out, &question)? {
+        if !answers.agree(out, &question, true)? {
             return Err(given_up("as you say"));
         }
         files::write(&files, self.force)?;
@@ -286,21 +288,21 @@ impl Args {
         Ok(())
     }
 
-    fn proposals(
+    /// Whether the draft shall count.
+    fn drafts(
         &self,
         out: &mut impl Write,
         answers: &mut Answers<io::StdinLock<'static>>,
-        survey: &Survey,
-        prefix: &str,
-    ) -> Result<BTreeMap<String, Proposal>, Error> {
-        let proposals = draft::proposals(survey, prefix);
-        if self.no_draft || proposals.is_empty() {
-            return Ok(BTreeMap::new());
+        proposals: &BTreeMap<String, Proposal>,
+    ) -> Result<bool, Error> {
+        if proposals.is_empty() {
+            return Ok(false);
         }
-        show::proposals(out, &proposals)?;
+        show::proposals(out, proposals)?;
         writeln!(out)?;
-        let takes = answers.agree(out, "Write this draft into the policy file, in audit?")?;
-        Ok(if takes { proposals } else { BTreeMap::new() })
+        // What is learned from traffic is exact, and must not be widened by a guess.
+        let question = "Shall this draft count, in audit? Else it stands in the file as comments";
+        Ok(self.draft || answers.agree(out, question, false)?)
     }
 }
 

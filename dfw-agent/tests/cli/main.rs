@@ -385,7 +385,7 @@ fn a_compose_file_goes_through_docker_compose() {
         insta::allow_duplicates! {
             insta::assert_snapshot!(said, @r"
             dfw: error: cannot make sense of FILE: YAML is read by `docker compose`, which is not installed
-            hint: pipe it in: `docker compose config --format json | dfw check -`
+            hint: install Docker's compose plugin, or check what runs: `docker inspect $(docker ps -q) | dfw check -`
             ");
         }
     }

@@ -35,15 +35,22 @@ impl<R: BufRead> Answers<R> {
         }
     }
 
-    /// Yes or no; yes is proposed.
-    pub(super) fn agree(&mut self, out: &mut impl Write, question: &str) -> Result<bool, Error> {
-        let question = format!("{question} [Y/n]");
+    /// Yes or no.
+    pub(super) fn agree(
+        &mut self,
+        out: &mut impl Write,
+        question: &str,
+        proposed: bool,
+    ) -> Result<bool, Error> {
+        let both = if proposed { "[Y/n]" } else { "[y/N]" };
+        let question = format!("{question} {both}");
         loop {
             let Some(answer) = self.line(out, &question)? else {
-                return Ok(true);
+                return Ok(proposed);
             };
             match answer.as_str() {
-                "" | "y" | "yes" => return Ok(true),
+                "" => return Ok(proposed),
+                "y" | "yes" => return Ok(true),
                 "n" | "no" => return Ok(false),
                 _ => writeln!(out, "y or n, please")?,
             }
@@ -110,23 +117,36 @@ mod tests {
             );
         }
         let mut out = Vec::new();
-        assert!(Answers::Of(&b""[..]).agree(&mut out, "Write?").is_err());
+        assert!(
+            Answers::Of(&b""[..])
+                .agree(&mut out, "Write?", true)
+                .is_err()
+        );
         assert!(matches!(
-            Answers::Of(&b"maybe\nno\n"[..]).agree(&mut out, "Write?"),
+            Answers::Of(&b"maybe\nno\n"[..]).agree(&mut out, "Write?", true),
             Ok(false)
         ));
         assert!(
             Answers::Of(&b"\xff\n"[..])
-                .agree(&mut out, "Write?")
+                .agree(&mut out, "Write?", true)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn no_may_be_proposed() {
+        let mut out = Vec::new();
+        for (input, agreed) in [("\n", false), ("Y\n", true), ("no\n", false)] {
+            let answer = Answers::Of(input.as_bytes()).agree(&mut out, "Draft?", false);
+            assert!(matches!(answer, Ok(said) if said == agreed), "{input:?}");
+        }
     }
 
     #[test]
     fn nobody_agrees_to_everything_in_silence() {
         let mut out = Vec::new();
         let mut nobody: Answers<&[u8]> = Answers::Proposed;
-        assert!(matches!(nobody.agree(&mut out, "Write?"), Ok(true)));
+        assert!(matches!(nobody.agree(&mut out, "Write?", true), Ok(true)));
         assert!(matches!(
             nobody.choose(&mut out, "Which:", &["a", "b"], "b"),
             Ok("b")

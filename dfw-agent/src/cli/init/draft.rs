@@ -160,10 +160,9 @@ pub(super) fn shown(port: &Published) -> String {
 impl Proposal {
     /// The rules in short, for the table.
     pub(super) fn shown(&self) -> String {
-        let presets = self.presets.iter().copied().collect::<Vec<_>>().join(",");
-        let inside = self.inside.iter().cloned().collect::<Vec<_>>().join(",");
         let mut words = Vec::new();
         if self.has_preset() {
+            let (presets, inside) = (joined(&self.presets, ","), joined(&self.inside, ","));
             words.push(format!("{presets} from {inside}"));
         }
         words.extend(self.published.iter().cloned());
@@ -175,12 +174,13 @@ impl Proposal {
     }
 }
 
-/// The policy file: the node in audit, and the draft.
-pub(super) fn policy(proposals: &BTreeMap<String, Proposal>) -> String {
+/// The policy file: the node in audit, and the draft, in force or behind `#`.
+pub(super) fn policy(proposals: &BTreeMap<String, Proposal>, in_force: bool) -> String {
     let mut file = HEAD.to_owned();
     if !proposals.is_empty() {
         file += DRAFT;
     }
+    let mark = if in_force { "" } else { "#" };
     for (selector, proposal) in proposals {
         let images: Vec<_> = proposal
             .images
@@ -188,25 +188,26 @@ pub(super) fn policy(proposals: &BTreeMap<String, Proposal>) -> String {
             .map(|image| text::escape(image))
             .collect();
         // Writing to a String cannot fail.
-        let _ = writeln!(file, "\n# {}\n[[rules]]", images.join(", "));
+        let _ = writeln!(file, "\n# {}\n{mark}[[rules]]", images.join(", "));
         let mut line = |key: &str, value: &str| {
-            let _ = writeln!(file, "{key} = {}", toml::Value::from(value));
-        };
-        let join = |list: &BTreeSet<String>, with| -> String {
-            list.iter().cloned().collect::<Vec<_>>().join(with)
+            let _ = writeln!(file, "{mark}{key} = {}", toml::Value::from(value));
         };
         line("for", selector);
         line("mode", "audit");
         if proposal.has_preset() {
-            let presets = proposal.presets.iter().copied().collect::<Vec<_>>();
-            line("preset", &presets.join(","));
-            line("from", &join(&proposal.inside, ","));
+            line("preset", &joined(&proposal.presets, ","));
+            line("from", &joined(&proposal.inside, ","));
         }
         if !proposal.published.is_empty() {
-            line("ingress", &join(&proposal.published, "; "));
+            line("ingress", &joined(&proposal.published, "; "));
         }
     }
     file
+}
+
+fn joined<T: AsRef<str>>(words: &BTreeSet<T>, with: &str) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    words.join(with)
 }
 
 const HEAD: &str = "\
@@ -218,9 +219,9 @@ unlabelled = \"audit\"
 ";
 
 const DRAFT: &str = "
-# A draft from images and published ports: who may come in. In audit it drops nothing; `dfw status` counts what it would deny, and
-# `dfw observe` shows each try. What these containers dial is not drafted: write egress, or to, before mode = \"enforce\".
-# Rules add up with those of labels, so remove the entry of a service whose labels say all that it may.
+# A draft from images and published ports: who may come in, in audit. A line counts without the `#` in front. What these containers
+# dial is not drafted: write egress, or to, before mode = \"enforce\". Rules add up with those of labels: an entry that is wider
+# than the labels of a service keeps it as wide.
 ";
 
 #[cfg(test)]

@@ -83,7 +83,8 @@ fn a_shop() {
     container(&mut survey, "cache", "redis:7", &[], &[]);
     let own = [of("shop", "mail").as_slice(), &[("dfw.ingress", "")]].concat();
     container(&mut survey, "shop-mail-1", "postfix", &own, &[]);
-    let text = policy(&proposals(&survey, "dfw."));
+    let proposals = proposals(&survey, "dfw.");
+    let text = policy(&proposals, true);
     let draft = text
         .strip_prefix(HEAD)
         .and_then(|text| text.strip_prefix(DRAFT));
@@ -113,6 +114,15 @@ fn a_shop() {
     "#);
     let file = NodePolicy::parse("policy.toml", &text).expect("right");
     assert_eq!(file.len(), 5);
+
+    let asleep = policy(&proposals, false);
+    let file = NodePolicy::parse("policy.toml", &asleep).expect("right");
+    assert!(file.is_empty());
+    let woken = asleep.lines().map(|line| {
+        let rest = line.strip_prefix('#');
+        rest.filter(|rest| !rest.starts_with(' ')).unwrap_or(line)
+    });
+    assert_eq!(woken.collect::<Vec<_>>(), text.lines().collect::<Vec<_>>());
 }
 
 #[test]
@@ -171,7 +181,7 @@ fn hostile_names_forge_nothing() {
         container(&mut survey, word, "redis", &[], &[("0.0.0.0", 1)]);
         survey.snapshot.networks[0].name = word.to_owned();
         let proposals = proposals(&survey, "dfw.");
-        let file = NodePolicy::parse("policy.toml", &policy(&proposals));
+        let file = NodePolicy::parse("policy.toml", &policy(&proposals, true));
         let file = file.unwrap_or_else(|mistakes| panic!("{word:?}: {mistakes:#?}"));
         assert!(file.len() <= 4 * survey.snapshot.containers.len());
         assert!(!proposals.contains_key("any"));

@@ -165,7 +165,7 @@ fn what_is_there_stays_and_nothing_half_written_is_left() {
 
 #[test]
 fn the_policy_file_that_it_writes_is_right() {
-    let text = super::super::draft::policy(&std::collections::BTreeMap::new());
+    let text = super::super::draft::policy(&std::collections::BTreeMap::new(), true);
     let policy = NodePolicy::parse(POLICY, &text).expect("right");
     assert!(policy.is_empty());
     assert!(policy.unlabelled.is_some());
