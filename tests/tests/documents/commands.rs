@@ -82,6 +82,8 @@ fn understood(words: &[String]) -> Result<(), String> {
                 .ok_or(format!("not one of {known:?}"))
         }
         ["docker", "compose", "config", "--format", "json"] => Ok(()),
+        // Of the reader's own project.
+        ["docker", "compose", "up", "--detach"] | ["docker", "inspect", ..] => Ok(()),
         ["docker", "compose", rest @ ..] => {
             files_exist(rest, "--file")?;
             let known = ["up --detach", "stop", "down", "run --rm dfw uninstall"];
@@ -108,8 +110,12 @@ fn understood(words: &[String]) -> Result<(), String> {
         ["systemctl", "status", "dfw"] | ["journalctl", "--unit", "dfw"] => Ok(()),
         ["promtool", "check", "config", file] => exists(file),
         ["apt-get", "install", package] if package.starts_with("./") => {
-            let built = concat!("./target/deb/dfw_", env!("CARGO_PKG_VERSION"), "_amd64.deb");
-            (*package == built).then_some(()).ok_or(built.to_owned())
+            let built = concat!("dfw_", env!("CARGO_PKG_VERSION"), "_amd64.deb");
+            let is_known = [format!("./{built}"), format!("./target/deb/{built}")];
+            is_known
+                .contains(&(*package).to_owned())
+                .then_some(())
+                .ok_or(built.to_owned())
         }
         ["docker", "run", options @ ..] => {
             let labels: Vec<&str> = options

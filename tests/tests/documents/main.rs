@@ -97,7 +97,8 @@ fn commands_and_flags_in_the_text_exist() {
 /// The services of a compose file and their labels, from lines with the indentation that every example has.
 fn compose(block: &Block) -> Value {
     let mut services = Map::new();
-    let (mut name, mut service, mut is_label) = (Value::Null, String::new(), false);
+    // A file that names no project has its directory's name.
+    let (mut name, mut service, mut is_label) = (json!("shop"), String::new(), false);
     for line in &block.lines {
         let indent = line.len() - line.trim_start().len();
         let (key, value) = line.trim().split_once(':').unwrap_or((line.trim(), ""));
