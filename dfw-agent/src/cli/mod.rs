@@ -8,6 +8,7 @@ mod doctor;
 mod duration;
 mod explain;
 mod findings;
+mod init;
 mod ls;
 mod man;
 mod mode;
@@ -42,6 +43,7 @@ use crate::{
     name = "dfw",
     version,
     after_help = "Examples:
+  dfw init                         set it up on this host, in audit
   dfw run                          start the agent on this Docker host
   dfw status                       the node at a glance
   dfw ls                           every container port that is managed
@@ -57,6 +59,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
     Run(run::Args),
     Status(status::Args),
     Ls(ls::Args),
@@ -103,6 +106,7 @@ impl Cli {
 impl Command {
     fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
         match self {
+            Self::Init(args) => args.perform(out),
             Self::Run(args) => args.perform(),
             Self::Status(args) => args.perform(out),
             Self::Ls(args) => args.perform(out),

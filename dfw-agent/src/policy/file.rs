@@ -1,5 +1,7 @@
 //! The node's policy file: text in, values out. What it means is in docs/semantics.md section 15.
 
+mod preset;
+
 use std::{collections::BTreeSet, ops::Range};
 
 use dfw_common::reason::Direction;
@@ -9,6 +11,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use self::preset::Written;
 use super::{
     deny::{self, DenyFile},
     label,
@@ -61,7 +64,7 @@ pub(super) enum Kind {
 }
 
 const TOP: [&str; 4] = ["unlabelled", "rules", "ceiling", "edge"];
-const RULES: [&str; 4] = ["for", "mode", "ingress", "egress"];
+const RULES: [&str; 7] = ["for", "mode", "ingress", "egress", "preset", "from", "to"];
 const CEILING: [&str; 3] = ["for", "ingress", "egress"];
 const EDGE: [&str; 3] = ["published", "host", "deny"];
 
@@ -191,6 +194,7 @@ impl Reader<'_> {
         let mut select = None;
         let mut mode = None;
         let (mut rules, mut sides) = (Vec::new(), 0);
+        let mut preset = Written::default();
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 "for" => select = Some(self.select(value)),
@@ -203,9 +207,15 @@ impl Reader<'_> {
                     sides += 1;
                     rules.extend(self.side(Direction::Egress, value, part, "egress", &[]));
                 }
+                "preset" if kind == Kind::Rules => preset.preset = Some(value),
+                "from" if kind == Kind::Rules => preset.from = Some(value),
+                "to" if kind == Kind::Rules => preset.to = Some(value),
                 _ => self.unknown(key, keys),
             }
         }
+        let of_preset = self.preset(&preset);
+        sides += of_preset.len();
+        rules.extend(of_preset);
         let Some(select) = select else {
             let what = "it does not say which containers: write for = \"service:PROJECT/N\", or for = \"any\" for all of them";
             return self.mistake(at, "no-selector", what.to_owned());
@@ -338,20 +348,16 @@ impl Reader<'_> {
             Part::Ceiling(_) | Part::End(_) if ends.is_empty() => format!("ceiling {key}"),
             Part::Ceiling(_) | Part::End(_) => key.to_owned(),
         };
-        let origin = |reader: &Self, at: usize| {
-            let (line, _) = position(reader.text, at);
-            format!("{}:{line} {what}", reader.name)
-        };
         let mut rules = Vec::with_capacity(parsed.len() + 1);
         for rule in &parsed {
-            let label = origin(self, self.offset(&words, rule.span.start));
+            let label = self.origin(self.offset(&words, rule.span.start), &what);
             if let Some(selectors) = self.selectors(&words, rule) {
                 let resolved = Resolved::new(&rule.rule, selectors, &label);
                 rules.push(Resolved { part, ..resolved });
             }
         }
         if part != Part::Own {
-            let label = origin(self, words.span.start);
+            let label = self.origin(words.span.start, &what);
             rules.push(Resolved::end(
                 direction,
                 ends.iter().cloned().collect(),
@@ -441,6 +447,12 @@ impl Reader<'_> {
         let raw = self.text.get(words.span.clone()).unwrap_or_default();
         let verbatim = raw.find(words.value);
         words.span.start + verbatim.map_or(0, |begin| begin + at)
+    }
+
+    /// Where a rule comes from, for people: `FILE:LINE WHAT`.
+    fn origin(&self, at: usize, what: &str) -> String {
+        let (line, _) = position(self.text, at);
+        format!("{}:{line} {what}", self.name)
     }
 
     fn place(&self, at: usize) -> String {

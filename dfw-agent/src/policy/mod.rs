@@ -21,6 +21,7 @@ mod limits;
 mod mode;
 mod parse;
 mod prefix_table;
+pub mod preset;
 mod problem;
 mod resolve;
 mod review;

@@ -5,6 +5,7 @@ mod convert;
 mod engine;
 mod follow;
 mod labels;
+mod survey;
 
 use std::{
     panic,
@@ -13,10 +14,13 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle};
 
-pub use self::engine::{ConnectError, DEFAULT_HOST, EngineError};
 use self::{
     engine::Engine,
     follow::{Counters, Follower},
+};
+pub use self::{
+    engine::{ConnectError, DEFAULT_HOST, EngineError},
+    survey::{Survey, survey},
 };
 use super::{Source, SourceStatus};
 use crate::model::{Finding, Snapshot};

@@ -78,7 +78,9 @@ fn help_and_version_are_results() {
 
 #[test]
 fn a_wrong_command_line_is_2() {
-    let wrong: [&[&str]; 13] = [
+    let wrong: [&[&str]; 15] = [
+        &["init"],
+        &["init", "--agent", "docker"],
         &["mode", "service:shop/db"],
         &["mode", "world", "off"],
         &["mode", "service:db", "off"],
@@ -126,6 +128,36 @@ fn no_agent_is_69_with_the_remedy() {
         }
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn init_asks_nobody_who_is_not_there_and_needs_an_engine() {
+    let output = run(&["init"]);
+    assert_eq!(code(&output), 2);
+    insta::assert_snapshot!(stderr(&output), @r"
+    dfw: error: there is nobody to ask: standard input is no terminal
+    hint: `dfw init --dry-run` shows what is proposed, `dfw init --yes` takes it
+    ");
+    let directory = tempfile::tempdir().expect("directory");
+    let at = directory.path().to_str().expect("UTF-8");
+    let init = ["init", "--yes", "--directory", at];
+    let output = run(&[&init[..], &["--docker-host", "unix:///nonexistent"]].concat());
+    assert_eq!(code(&output), 78);
+    insta::assert_snapshot!(stderr(&output), @r"
+    dfw: error: there is no Docker socket at /nonexistent; start Docker, name its socket with --docker-host unix:///PATH, or run without Docker with --inventory FILE
+    hint: this looks at running containers, so it needs their engine; nothing was written
+    ");
+
+    let file = directory.path().join("policy.toml");
+    fs::write(&file, "mine").expect("written");
+    let output = run(&init);
+    assert_eq!(code(&output), 1);
+    insta::assert_snapshot!(stderr(&output).replace(at, "DIR"), @r"
+    dfw: error: DIR/policy.toml is there already, and stays as it is
+    hint: change that file and use `dfw reload`, name another place with --directory, or write over it with --force
+    ");
+    assert_eq!(fs::read_to_string(&file).expect("there"), "mine");
+    assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1);
 }
 
 /// The kernel and the file system are the machine's own, so only the agent's part is known beforehand.
@@ -353,7 +385,7 @@ fn a_compose_file_goes_through_docker_compose() {
         insta::allow_duplicates! {
             insta::assert_snapshot!(said, @r"
             dfw: error: cannot make sense of FILE: YAML is read by `docker compose`, which is not installed
-            hint: pipe it in: `docker compose config --format json | dfw check -`
+            hint: install Docker's compose plugin, or check what runs: `docker inspect $(docker ps -q) | dfw check -`
             ");
         }
     }

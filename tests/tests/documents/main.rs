@@ -33,7 +33,7 @@ use dfw_agent::{
     config::{DEFAULT_FILE, Settings},
     datapath::load::LoadError,
     exit::ExitCode,
-    policy::{DEFAULT_PREFIX, NodePolicy, check_container},
+    policy::{DEFAULT_PREFIX, NodePolicy, check_container, preset::PRESETS},
     source::{Source as _, inventory::InventorySource},
 };
 use dfw_common::reason::Reason;
@@ -433,6 +433,20 @@ fn exit_codes_are_those_of_the_binary() {
         .map(|row| row[0].clone())
         .collect();
     assert_eq!(told, codes.map(|code| (code as u8).to_string()));
+}
+
+#[test]
+fn presets_are_those_of_the_policy_file() {
+    let told = markdown::table("docs/policy-file.md", "preset");
+    let known = PRESETS.iter().map(|preset| {
+        let code = |text: &str| format!("`{text}`");
+        vec![
+            code(preset.name),
+            code(preset.ports),
+            preset.source.to_owned(),
+        ]
+    });
+    assert_eq!(told, known.collect::<Vec<_>>());
 }
 
 /// Each row of the table of tricky labels: what `dfw check` says begins with the row's first word.

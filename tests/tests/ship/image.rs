@@ -73,6 +73,7 @@ impl Host {
             "/sys/fs/bpf" => own("bpf"),
             "/run/dfw" => own("run"),
             "/var/lib/dfw" => own("lib"),
+            "/etc/dfw" => own("etc"),
             "/var/run/docker.sock" => self.engine.socket().replace("unix://", ""),
             "/sys/kernel/rcu_expedited" => source.to_owned(),
             other => panic!("the agent needs no {other}"),

@@ -145,7 +145,7 @@ fn from_yaml(paths: &[&str]) -> Result<String, Failure> {
         unusable(
             &name,
             "YAML is read by `docker compose`, which is not installed",
-            PIPE,
+            "install Docker's compose plugin, or check what runs: `docker inspect $(docker ps -q) | dfw check -`",
         )
     };
     let files = paths.iter().flat_map(|path| ["--file", path]);

@@ -213,6 +213,25 @@ fn the_node_decides_for_who_has_no_rules() {
     ");
 }
 
+/// The rule that it stands for is shown, and where it stands.
+#[test]
+fn a_preset_decides_as_any_rule() {
+    let file = "[[rules]]\nfor = \"container:plain\"\npreset = \"redis\"\nfrom = \"world,host\"\n\
+                [[ceiling]]\nfor = \"container:plain\"\ningress = \"tcp/6379 from world\"";
+    let node = InForce::planned(shop().0, with_file(file));
+    assert_snapshot!(told(&node, "world plain tcp/6379"), @r#"
+    world -> plain IPv4
+    ingress plain allow policy.toml:4 preset redis: "tcp/6379 from world,host"
+    passes
+    "#);
+    assert_snapshot!(told(&node, "host plain tcp/6379"), @r#"
+    host -> plain IPv4
+    ingress plain deny beyond the ceiling: policy.toml:7 ceiling ingress: "nothing beyond it"
+    hint: the node widen policy.toml:7 ceiling ingress, for no label goes beyond it
+    denied
+    "#);
+}
+
 /// Neither a rule nor the line that is missing leads beyond a ceiling.
 #[test]
 fn a_ceiling_is_named_instead_of_a_line_that_would_be_void() {

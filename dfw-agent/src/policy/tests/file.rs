@@ -85,6 +85,85 @@ for = \"any\"
 }
 
 #[test]
+fn a_preset_is_the_ports_of_a_service() {
+    let text = "[[rules]]
+for = \"service:shop/db\"
+preset = \"postgresql\"
+from = \"service:shop/api, service:shop/report log\"
+[[rules]]
+for = \"service:shop/api\"
+preset = \"http, https\"
+from = \"world\"
+to = \"10.0.0.0/8\"
+";
+    let node = NodePolicy::parse("p.toml", text).expect("right");
+    let rules = node.entries.iter().flat_map(|entry| &entry.rules);
+    let rules: Vec<String> = rules
+        .map(|rule| format!("{}: {}", rule.label, rule.text))
+        .collect();
+    insta::assert_snapshot!(rules.join("\n"), @r"
+    p.toml:4 preset postgresql: tcp/5432 from service:shop/api,service:shop/report log
+    p.toml:8 preset http,https: tcp/80,443,udp/443 from world
+    p.toml:9 preset http,https: tcp/80,443,udp/443 to 10.0.0.0/8
+    ");
+    assert!(
+        node.entries
+            .iter()
+            .all(|entry| entry.mode == Some(Mode::Enforce))
+    );
+}
+
+#[test]
+fn every_mistake_about_a_preset_has_its_place() {
+    let text = "[[rules]]
+for = \"service:shop/db\"
+preset = \"postgress\"
+from = \"any\"
+[[rules]]
+for = \"any\"
+preset = \"http, nonsense\"
+from = \"any\"
+[[rules]]
+for = \"any\"
+preset = \"redis\"
+[[rules]]
+for = \"any\"
+from = \"any\"
+to = \"any\"
+[[rules]]
+for = \"any\"
+preset = \"redis\"
+from = \"service:shop/a, servce:shop/b\"
+to = \"any; tcp/1 to any\"
+[[rules]]
+for = \"any\"
+preset = \"redis\"
+from = \"\"
+to = 3
+[[rules]]
+for = \"any\"
+preset = \"redis\"
+from = \"service:db\"
+[[ceiling]]
+for = \"any\"
+preset = \"redis\"
+";
+    insta::assert_snapshot!(mistakes(text).join("\n"), @r#"
+    p.toml:3:11 [unknown-preset] unknown preset `postgress`: did you mean `postgresql`? None
+    p.toml:7:17 [unknown-preset] unknown preset `nonsense`: there are alertmanager, amqp, cassandra, clickhouse, dns, elasticsearch, etcd, gitea, grafana, http, https, imap, influxdb, kafka, kibana, ldap, loki, mariadb, memcached, minio, mongodb, mqtt, mysql, nats, node-exporter, ntp, opensearch, otlp, pop3, postgresql, prometheus, rabbitmq-management, redis, registry, sieve, smtp, ssh, submission, vault, zookeeper None
+    p.toml:11:10 [no-peers] it does not say for whom: add from = "PEER" for who may come in, to = "PEER" for where it may go None
+    p.toml:14:8 [no-preset] `from` says for whom a preset is: add preset = "NAME", or write ingress = "PORTS from PEER" None
+    p.toml:15:6 [no-preset] `to` says for whom a preset is: add preset = "NAME", or write egress = "PORTS to PEER" None
+    p.toml:19:25 [unknown-peer] unknown peer `servce:shop/b`: did you mean `service:`? Some("servce:shop/b")
+    p.toml:20:6 [bad-value] peers of one preset, with commas between: write an entry for each rule None
+    p.toml:24:8 [no-peers] the rule does not say who: add a peer after this word, or `any` for everybody Some("")
+    p.toml:25:6 [bad-value] integer where a text in quotes is meant None
+    p.toml:29:9 [no-project] `service:db` names no project, and there is none here to take: write service:PROJECT/db Some("service:db")
+    p.toml:32:1 [unknown-key] unknown key `preset`: here are for, ingress, egress None
+    "#);
+}
+
+#[test]
 fn what_is_no_toml_is_told_with_its_place() {
     insta::assert_snapshot!(mistakes("[[rules]\nfor = any\n").join("\n"), @"p.toml:1:9 [bad-toml] unclosed array table, expected `]` None");
     insta::assert_snapshot!(mistakes("rules = 3\nceiling = [1]").join("\n"), @r"
@@ -109,7 +188,10 @@ proptest! {
     }
 }
 
-const PIECES: [&str; 25] = [
+const PIECES: [&str; 28] = [
+    "preset = ",
+    "\"redis,http\"\n",
+    "from = ",
     "[[rules]]\n",
     "[[ceiling]]\n",
     "[edge]\n",

@@ -103,6 +103,20 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// An engine at this address that gives no answer.
+    pub(super) fn not_an_engine(host: Option<&str>, source: EngineError) -> Self {
+        Self::NotAnEngine {
+            host: or_default(host).to_owned(),
+            source,
+        }
+    }
+}
+
+fn or_default(host: Option<&str>) -> &str {
+    host.filter(|host| !host.is_empty()).unwrap_or(DEFAULT_HOST)
+}
+
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -154,11 +168,7 @@ pub(super) struct Engine {
 impl Engine {
     /// Connects and agrees on a version of the API.
     pub(super) async fn connect(host: Option<&str>) -> Result<Self, ConnectError> {
-        let host = host.filter(|host| !host.is_empty()).unwrap_or(DEFAULT_HOST);
-        let not_an_engine = |source| ConnectError::NotAnEngine {
-            host: host.to_owned(),
-            source,
-        };
+        let host = or_default(host);
         let client = if let Some(path) = host
             .strip_prefix("unix://")
             .or(Some(host).filter(|host| host.starts_with('/')))
@@ -174,7 +184,7 @@ impl Engine {
         };
         let docker = call("connect", async { client?.negotiate_version().await })
             .await
-            .map_err(not_an_engine)?;
+            .map_err(|source| ConnectError::not_an_engine(Some(host), source))?;
         let version = docker.client_version();
         if (version.major_version, version.minor_version) < OLDEST_API {
             return Err(ConnectError::TooOld {
@@ -183,6 +193,12 @@ impl Engine {
             });
         }
         Ok(Self { docker })
+    }
+
+    /// Its version, which is not that of its API.
+    pub(super) async fn version(&self) -> Result<String, EngineError> {
+        let version = call("ask for its version", self.docker.version()).await?;
+        Ok(version.version.unwrap_or_default())
     }
 
     /// All containers in every state, or one. Answered from a copy that the engine keeps beside its locks, so it does not
