@@ -11,8 +11,10 @@ pub mod container;
 pub mod engine;
 pub mod frame;
 pub mod http;
+pub mod image;
 pub mod inventory;
 pub mod leaks;
+pub mod machine;
 pub mod namespace;
 pub mod oracle;
 pub mod process;
@@ -26,14 +28,13 @@ pub mod table;
 pub mod tap;
 pub mod wait;
 
-mod image;
-
 pub use agent::Agent;
 pub use bridge::{Bridge, Endpoint};
 pub use container::Container;
 pub use dfw_probe::{Attempt, Listener, Outcome, Protocol};
 pub use engine::{Engine, EngineOptions};
 pub use inventory::Inventory;
+pub use machine::Machine;
 pub use namespace::{Namespace, NetNs};
 pub use prometheus::Prometheus;
 pub use root::Root;

@@ -1,6 +1,7 @@
 //! What deploy/ ships is what runs: the image on a real engine with the grants of the compose file and no others, the alert
 //! rules and the dashboard on a real Prometheus, the package in a root of its own.
 
+mod booted;
 mod compose;
 mod image;
 mod manifests;
