@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod deb;
 mod demo;
+mod engines;
 mod image;
 mod leaks;
 mod lint;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dfw_tests::{Engine, EngineOptions, process, scratch::Scratch};
+use dfw_tests::{Engine, EngineOptions, campaign::scale, process, scratch::Scratch};
 
 use crate::{
     build_image, deploy,
@@ -92,6 +92,11 @@ fn compose_starts_upgrades_and_removes_the_agent() {
     let host = Host::start();
     let shop = Shop::open(&host.engine);
     shop.assert_enforced("without an agent", false);
+    // Only what is released is small.
+    let most = scale(u64::MAX, 15_000_000);
+    let size = host.shell("docker image inspect --format '{{.Size}}' dfw:0.1.0");
+    let size: u64 = size.trim().parse().expect("a number");
+    assert!(size <= most, "the image has {size} bytes");
     host.shell("docker compose --file deploy/compose.yaml up --detach");
     host.expect_ready();
     assert_granted(&host.engine.find("dfw"));
