@@ -45,8 +45,11 @@ impl Machine {
         let mut power = Daemon::start(&mut boot, &scratch.path().join("console.log"));
         let children = format!("/proc/{0}/task/{0}/children", power.pid());
         let init = power.expect("there is a first process", PATIENCE, || {
-            let first = fs::read_to_string(&children).ok()?;
-            first.trim().parse().ok()
+            let child = fs::read_to_string(&children).ok()?;
+            let child: u32 = child.trim().parse().ok()?;
+            // Before it come those that make room for it.
+            let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+            (name == "systemd\n").then_some(child)
         });
         let mut machine = Self {
             power,

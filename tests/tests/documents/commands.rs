@@ -90,6 +90,7 @@ fn understood(words: &[String]) -> Result<(), String> {
                 .then_some(())
                 .ok_or(format!("not one of {known:?}"))
         }
+        ["docker", "stack", "rm", "dfw"] => Ok(()),
         ["docker", "stack", "deploy", options @ .., "dfw"] => {
             files_exist(options, "--compose-file")
         }

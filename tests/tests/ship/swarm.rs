@@ -6,7 +6,7 @@ use dfw_tests::wait;
 
 use crate::{compose::Host, image::assert_granted, shop::Shop};
 
-/// A Swarm removes its tasks when it pleases.
+/// A Swarm starts and removes its tasks when it pleases.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const TASKS: &str = "docker ps --quiet --filter name=dfw_agent";
@@ -25,11 +25,15 @@ fn a_stack_starts_updates_and_removes_the_agent() {
     shop.assert_enforced("with the agent", true);
 
     let canaries = shop.canaries();
-    host.shell("docker service update --detach=false --force dfw_agent");
+    // It counts as done only after its first health check.
+    host.shell("docker service update --detach --force dfw_agent");
+    wait::expect("another task", PATIENCE, || {
+        let tasks = host.shell(TASKS);
+        (!tasks.is_empty() && tasks != task).then_some(())
+    });
     host.expect_ready();
     canaries.assert_going_on("after the update");
     println!("update: {}", canaries.assert_unharmed());
-    assert_ne!(host.shell(TASKS), task, "another task");
     shop.assert_enforced("after the update", true);
 
     host.shell("docker stack rm dfw");
