@@ -27,7 +27,7 @@ pub(crate) const TESTS: [(&str, &[&str]); 7] = [
     ("docker_source", &[]),
     ("starts", &["with_rules_of_its_own"]),
     ("latency", &[]),
-    ("ship", &["image::", "manifests::"]),
+    ("ship", &["image::an_", "manifests::"]),
     SHIPPED,
 ];
 
