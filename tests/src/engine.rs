@@ -1,9 +1,8 @@
 //! A Docker engine of the test's own, in a network namespace of its own: its iptables, sysctls and bridges are nobody
-//! else's.
+//! else's. It is the machine's, or that of a [`Root`].
 
 use std::{
     fs,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -14,8 +13,9 @@ use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
-    Namespace, NetNs, image,
+    Container, Namespace, image,
     process::{self, Daemon, Signal},
+    root::{Root, VARIABLE},
     runtime,
     scratch::Scratch,
     wait,
@@ -55,15 +55,10 @@ pub struct Engine {
     // In the order in which they must end.
     dockerd: Mutex<Daemon>,
     containerd: Daemon,
+    /// None: that of the machine.
+    root: Option<Root>,
     scratch: Scratch,
     host: Namespace,
-}
-
-/// A container; it goes with its engine at the latest.
-#[derive(Debug)]
-pub struct Container<'engine> {
-    engine: &'engine Engine,
-    id: String,
 }
 
 impl Engine {
@@ -75,13 +70,21 @@ impl Engine {
     pub fn start(options: EngineOptions) -> Self {
         let scratch = Scratch::new();
         let host = Namespace::new();
-        let directory = scratch.path();
-        let containerd = start_containerd(&host, &scratch);
-        scratch.file(CONFIG, &config(options, directory).to_string());
+        let root = Root::wanted(&scratch);
+        let containerd = start_containerd(command(&host, root.as_ref(), "containerd"), &scratch);
+        let mut config = config(options, scratch.path());
+        if root.is_some() {
+            // Where it is on any host.
+            let hosts = config["hosts"].as_array_mut().expect("a list");
+            hosts.push("unix:///var/run/docker.sock".into());
+        }
+        scratch.file(CONFIG, &config.to_string());
         runtime::install(&scratch);
+        let dockerd = start_dockerd(command(&host, root.as_ref(), "dockerd"), &scratch);
         let engine = Self {
-            dockerd: Mutex::new(start_dockerd(&host, &scratch)),
+            dockerd: Mutex::new(dockerd),
             containerd,
+            root,
             scratch,
             host,
         };
@@ -96,6 +99,16 @@ impl Engine {
     /// The network namespace that is this engine's host.
     pub fn host(&self) -> &Namespace {
         &self.host
+    }
+
+    /// The root file system that is this engine's host.
+    ///
+    /// # Panics
+    /// When that is the machine's own.
+    #[track_caller]
+    pub fn root(&self) -> &Root {
+        let root = self.root.as_ref();
+        root.unwrap_or_else(|| panic!("{VARIABLE} names no root: cargo xtask soak engines"))
     }
 
     /// Where it listens: `unix:///…`.
@@ -172,6 +185,16 @@ impl Engine {
         Container { engine: self, id }
     }
 
+    /// A container that somebody else made, `docker compose` say, by its name or id.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn find(&self, name: &str) -> Container<'_> {
+        let id = self.docker(&["inspect", "--format", "{{.Id}}", name]);
+        Container { engine: self, id }
+    }
+
     /// Makes a user-defined bridge network on both families; `subnet` is the N of `10.78.N.0/24` and `fd78:N::/64`.
     ///
     /// # Panics
@@ -222,7 +245,8 @@ impl Engine {
     /// When it does not; shows its log.
     #[track_caller]
     pub fn start_again(&self) {
-        *self.dockerd() = start_dockerd(&self.host, &self.scratch);
+        let dockerd = command(&self.host, self.root.as_ref(), "dockerd");
+        *self.dockerd() = start_dockerd(dockerd, &self.scratch);
         self.expect_answering();
     }
 
@@ -259,77 +283,10 @@ impl Drop for Engine {
     }
 }
 
-impl Container<'_> {
-    /// Its full id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// A field of `docker inspect`, as a Go template: `{{.State.Pid}}`.
-    ///
-    /// # Panics
-    /// When it is gone, or there is no such field.
-    #[track_caller]
-    pub fn inspect(&self, template: &str) -> String {
-        self.engine
-            .docker(&["inspect", "--format", template, &self.id])
-    }
-
-    /// Its network namespace.
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[track_caller]
-    pub fn netns(&self) -> NetNs {
-        NetNs::of_process(
-            self.inspect("{{.State.Pid}}")
-                .parse()
-                .expect("a process id"),
-        )
-    }
-
-    /// Its addresses on a network; the default one is `bridge`. IPv6 only where the network has it.
-    ///
-    /// # Panics
-    /// When it is not on that network.
-    #[track_caller]
-    pub fn addresses(&self, network: &str) -> (Ipv4Addr, Option<Ipv6Addr>) {
-        let networks = self.inspect("{{json .NetworkSettings.Networks}}");
-        let networks: Value = serde_json::from_str(&networks).expect("docker prints JSON");
-        let field = |name: &str| networks[network][name].as_str().unwrap_or_default();
-        let v4 = field("IPAddress").parse();
-        let v4 = v4.unwrap_or_else(|_| panic!("{} is not on {network}: {networks}", self.id));
-        (v4, field("GlobalIPv6Address").parse().ok())
-    }
-
-    /// Both its addresses on a network, with a port.
-    ///
-    /// # Panics
-    /// When it is not on that network, or has no IPv6 there.
-    #[track_caller]
-    pub fn at(&self, network: &str, port: u16) -> [SocketAddr; 2] {
-        let (v4, v6) = self.addresses(network);
-        let v6 = v6.unwrap_or_else(|| panic!("{} has no IPv6 on {network}", self.id));
-        [(v4, port).into(), (v6, port).into()]
-    }
-
-    /// Runs a command inside that must succeed, and returns what it printed, trimmed.
-    ///
-    /// # Panics
-    /// When it fails.
-    #[track_caller]
-    pub fn exec(&self, command: &[&str]) -> String {
-        let mut exec = self.engine.command(&["exec", &self.id]);
-        process::run(exec.args(command)).trim().to_owned()
-    }
-
-    /// Stops and removes it now.
-    ///
-    /// # Panics
-    /// When the engine refuses.
-    #[track_caller]
-    pub fn remove(self) {
-        self.engine.docker(&["rm", "--force", &self.id]);
+fn command(host: &Namespace, root: Option<&Root>, program: &str) -> Command {
+    match root {
+        Some(root) => root.command(host, program),
+        None => host.command(program),
     }
 }
 
@@ -338,8 +295,7 @@ fn socket(directory: &Path) -> String {
 }
 
 #[track_caller]
-fn start_dockerd(host: &Namespace, scratch: &Scratch) -> Daemon {
-    let mut command = host.command("dockerd");
+fn start_dockerd(mut command: Command, scratch: &Scratch) -> Daemon {
     command
         .arg("--config-file")
         .arg(scratch.path().join(CONFIG));
@@ -348,14 +304,13 @@ fn start_dockerd(host: &Namespace, scratch: &Scratch) -> Daemon {
 
 /// One of the engine's own: dockerd would else take that of the machine's own engine, if there is one.
 #[track_caller]
-fn start_containerd(host: &Namespace, scratch: &Scratch) -> Daemon {
+fn start_containerd(mut command: Command, scratch: &Scratch) -> Daemon {
     let directory = scratch.path().join("containerd");
     let address = directory.join("containerd.sock");
     let config = scratch.file(
         "containerd.toml",
         "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n",
     );
-    let mut command = host.command("containerd");
     command
         .arg("--config")
         .arg(config)

@@ -10,10 +10,13 @@ use std::{
 use crate::process;
 
 /// Its name in the engine.
-pub(crate) const NAME: &str = "dfwt";
+pub const NAME: &str = "dfwt";
 
 /// Writes the root file system as a tar file in `directory`, and returns where it is.
-pub(crate) fn tar(directory: &Path) -> PathBuf {
+///
+/// # Panics
+/// When it cannot be written, or busybox is not installed.
+pub fn tar(directory: &Path) -> PathBuf {
     let root = directory.join("image");
     let bin = root.join("bin");
     for made in [&bin, &root.join("tmp"), &root.join("etc")] {

@@ -29,6 +29,9 @@ const ON_LOOPBACK: u16 = 9000;
 /// Those of a container without IPv6.
 const PUBLISHED_V4: u16 = 7000;
 
+/// The first Docker whose raw table drops what the world sends to a container's own address.
+const CLOSES_UNPUBLISHED: u32 = 28;
+
 const UPLINK: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(192, 0, 2, 1),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
@@ -188,13 +191,16 @@ impl Site {
         }
     }
 
-    /// Docker's own FORWARD rules, which else hide what dfw does to routed packets.
+    /// Docker's own rules, which else hide what dfw does to routed packets: those in FORWARD, and from 28 on those in the raw
+    /// table, for what is sent to a container's address from anywhere but its own bridge.
     fn set_docker_isolation(&self, on: bool) {
         let action = if on { "-D" } else { "-I" };
         for tables in ["iptables", "ip6tables"] {
-            self.engine
-                .host()
-                .run(&format!("{tables} --wait {action} FORWARD -j ACCEPT"));
+            for chain in ["FORWARD", "PREROUTING -t raw"] {
+                self.engine
+                    .host()
+                    .run(&format!("{tables} --wait {action} {chain} -j ACCEPT"));
+            }
         }
     }
 
@@ -402,15 +408,18 @@ fn every_path(userland_proxy: bool) {
         );
     }
     site.set_docker_isolation(true);
-    let isolated = Path::both(
-        "other bridge, isolated by Docker",
-        &ends.far,
-        ends.server_at,
-        0,
-        NOBODY,
-    );
+    let routed = if site.engine.major_version() < CLOSES_UNPUBLISHED {
+        WORLD
+    } else {
+        NOBODY
+    };
+    let isolated = [
+        ("other bridge", &ends.far, NOBODY),
+        ("world to unpublished", &*site.lan, routed),
+    ]
+    .map(|(name, from, seen)| Path::both(name, from, ends.server_at, 0, seen));
     assert_walks(
-        &isolated,
+        isolated.as_flattened(),
         "dfw opens nothing that Docker closes",
         |path, seen| path.seen == seen,
     );

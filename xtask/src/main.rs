@@ -9,6 +9,7 @@ mod build;
 mod deb;
 mod demo;
 mod docs;
+mod engines;
 mod image;
 mod leaks;
 mod lint;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build::{self, Profile},
-    leaks,
+    engines, leaks,
     setup::{self, Scope},
     sh, test, workspace,
 };
@@ -27,96 +27,94 @@ struct Campaign {
     name: &'static str,
     /// In one line.
     shows: &'static str,
-    /// The test binary: tests/tests.
-    binary: &'static str,
-    /// Part of the names of the tests.
-    filter: &'static str,
+    work: Work,
 }
+
+/// What a campaign runs.
+enum Work {
+    /// Of a test binary (tests/tests) those tests whose names have this in them.
+    Tests(&'static str, &'static str),
+    /// Tests of several binaries, on each of the newer engines.
+    Engines,
+}
+
+use Work::{Engines, Tests};
 
 const CAMPAIGNS: &[Campaign] = &[
     Campaign {
         name: "starts",
         shows: "1 000 starts on a node that enforces: not one packet of a first process is delivered",
-        binary: "starts",
-        filter: "on_a_node_that_enforces",
+        work: Tests("starts", "on_a_node_that_enforces"),
     },
     Campaign {
         name: "starts-audit",
         shows: "300 starts with rules of their own on a node in audit: the same, without a backstop",
-        binary: "starts",
-        filter: "with_rules_of_its_own",
+        work: Tests("starts", "with_rules_of_its_own"),
     },
     Campaign {
         name: "starts-kills",
         shows: "1 000 starts while the agent is killed and started again all the time",
-        binary: "starts",
-        filter: "while_the_agent_is_killed",
+        work: Tests("starts", "while_the_agent_is_killed"),
     },
     Campaign {
         name: "starts-stopped",
         shows: "300 starts while the agent is stopped (SIGSTOP): right within 5 s after",
-        binary: "starts",
-        filter: "while_the_agent_is_stopped",
+        work: Tests("starts", "while_the_agent_is_stopped"),
     },
     Campaign {
         name: "flood",
         shows: "a minute of new flows by one endpoint harms no other, with the agent and without",
-        binary: "flood",
-        filter: "of_flows",
+        work: Tests("flood", "of_flows"),
     },
     Campaign {
         name: "engine",
         shows: "dockerd killed, hung, refusing, garbled, cut: nothing lost or leaked, right within 5 s after",
-        binary: "engine_faults",
-        filter: "of_the",
+        work: Tests("engine_faults", "of_the"),
     },
     Campaign {
         name: "kills",
         shows: "100 kills of the agent under allowed and denied flows: nothing lost or leaked",
-        binary: "life",
-        filter: "installed_killed",
+        work: Tests("life", "installed_killed"),
     },
     Campaign {
         name: "recreate",
         shows: "containers made again with the same address and other rules",
-        binary: "changes",
-        filter: "of_containers",
+        work: Tests("changes", "of_containers"),
     },
     Campaign {
         name: "latency",
         shows: "how long a new port is without its policy, over 100 starts",
-        binary: "latency",
-        filter: "from_link_to_policy",
+        work: Tests("latency", "from_link_to_policy"),
     },
     Campaign {
         name: "upgrades",
         shows: "20 upgrades and downgrades between two builds under allowed and denied flows",
-        binary: "upgrade",
-        filter: "",
+        work: Tests("upgrade", ""),
     },
     Campaign {
         name: "tamper",
         shows: "what others do to programs, pins and maps is put right within a second",
-        binary: "tamper",
-        filter: "",
+        work: Tests("tamper", ""),
     },
     Campaign {
         name: "thousand",
         shows: "1 000 endpoints by inventory: enforced within 2 s, within 64 MiB, and nothing left",
-        binary: "thousand",
-        filter: "",
+        work: Tests("thousand", ""),
     },
     Campaign {
         name: "observe",
         shows: "three minutes of 5 000 new flows a second: each is seen or counted, for a fifth of a processor",
-        binary: "observe",
-        filter: "a_flood",
+        work: Tests("observe", "a_flood"),
     },
     Campaign {
         name: "fuzz",
         shows: "50 million packets through the programs and through an independent oracle: the same verdicts",
-        binary: "verdicts",
-        filter: "oracle",
+        work: Tests("verdicts", "oracle"),
+    },
+    Campaign {
+        name: "engines",
+        shows: "Docker 26 and 28 with Compose, Swarm and systemd of their own: the same verdicts, and deploy/ as it is",
+        work: Engines,
     },
 ];
 
@@ -231,12 +229,28 @@ impl Campaign {
     /// Runs it to its end; what it prints is shown and goes to the log.
     fn run(&self, dfw: &Path, log: &Path) -> Result<()> {
         let before = leaks::Snapshot::take();
-        let mut cargo = workspace::cargo("test");
-        cargo.args(["--package", workspace::TESTS_PACKAGE, "--test", self.binary]);
-        cargo.args(["--", "--nocapture", "--test-threads=1"]);
-        cargo.arg(self.filter);
-        cargo.env("DFW_BIN", dfw).env(VARIABLE, "1");
-        logged(&mut cargo, self.name, log)?;
+        let file = File::create(log).with_context(|| log.display().to_string())?;
+        let file = Mutex::new(file);
+        match self.work {
+            Tests(binary, filter) => {
+                let mut cargo = test::of(binary, &[filter]);
+                logged(
+                    cargo.env("DFW_BIN", dfw).env(VARIABLE, "1"),
+                    self.name,
+                    &file,
+                )?;
+            }
+            Engines => {
+                for release in engines::RELEASES {
+                    let root = engines::root(release)?;
+                    for (binary, filters) in engines::TESTS {
+                        let mut cargo = test::of(binary, filters);
+                        cargo.env(engines::VARIABLE, &root).env("DFW_BIN", dfw);
+                        logged(cargo.env(VARIABLE, "1"), release, &file)?;
+                    }
+                }
+            }
+        }
         let left = before.left_behind();
         if !left.is_empty() {
             bail!("left behind: {}", left.join(", "));
@@ -246,23 +260,21 @@ impl Campaign {
 }
 
 /// Runs a command; each line of both its outputs goes to the terminal, after a name, and to a file.
-fn logged(command: &mut Command, name: &str, log: &Path) -> Result<()> {
+fn logged(command: &mut Command, name: &str, file: &Mutex<File>) -> Result<()> {
     let line = sh::show(command);
-    let file = File::create(log).with_context(|| log.display().to_string())?;
     eprintln!("\n$ {line}");
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start `{line}`"))?;
-    let file = Mutex::new(file);
     let outputs: [Option<Box<dyn Read + Send>>; 2] = [
         child.stdout.take().map(|output| Box::new(output) as _),
         child.stderr.take().map(|output| Box::new(output) as _),
     ];
     thread::scope(|scope| {
         for output in outputs.into_iter().flatten() {
-            scope.spawn(|| copy(output, name, &file));
+            scope.spawn(|| copy(output, name, file));
         }
     });
     let status = child.wait().with_context(|| line.clone())?;

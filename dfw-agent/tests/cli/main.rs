@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod live;
+mod mistakes;
 mod served;
 
 use std::{

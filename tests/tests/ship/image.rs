@@ -1,19 +1,17 @@
 //! The agent as a container.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
-use dfw_tests::{Container, Engine, EngineOptions, http, process, runtime, scratch::Scratch, wait};
+use dfw_tests::{Container, Engine, EngineOptions, process, runtime, scratch::Scratch, wait};
 use yaml_rust2::Yaml;
 
-use crate::{stripped, words, xtask, yaml};
+use crate::{
+    build_image,
+    shop::{self, Shop},
+    words, xtask, yaml,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10339);
 /// The first Docker that knows CAP_BPF and CAP_PERFMON.
 const KNOWS_BPF: u32 = 23;
 /// A filter that keeps bpf(2) from the agent, whatever it may do.
@@ -33,10 +31,7 @@ impl Host {
         let engine = Engine::start(EngineOptions::default());
         let scratch = Scratch::new();
         scratch.bpffs();
-        let mut build = xtask("image", &stripped(&scratch));
-        // Not the user's own context.
-        build.env_remove("DOCKER_CONTEXT");
-        process::run(build.env("DOCKER_HOST", engine.socket()));
+        build_image(&engine, &scratch);
         Self { engine, scratch }
     }
 
@@ -80,15 +75,9 @@ impl Host {
         }
     }
 
-    fn is_ready(&self) -> bool {
-        let answer = self.engine.host().enter(|| http::get(LISTEN, "/readyz"));
-        answer.is_ok_and(|(status, _)| status == 200)
-    }
-
     #[track_caller]
     fn expect_ready(&self) {
-        let ready = wait::until(PATIENCE, || self.is_ready().then_some(()));
-        assert!(ready.is_some(), "not ready\n{}", self.log());
+        shop::expect_ready(self.engine.host(), || self.log());
     }
 
     fn log(&self) -> String {
@@ -141,30 +130,13 @@ fn the_image_enforces_with_what_the_compose_file_grants() {
     let host = Host::start();
     let file = yaml("compose.yaml");
     let service = &file["services"]["dfw"];
-    let (engine, own) = (&host.engine, host.engine.host());
-    engine.network("shop", 1);
-    let container = |name: &str, options: &[&str], command: &[&str]| {
-        let options = [&["--network=shop"], options].concat();
-        engine.container(name, &options, command)
-    };
-    let rule = "--label=dfw.ingress=tcp/80 from container:friend";
-    let server = container("server", &[rule], &["dfw-probe", "listen", "tcp/80"]);
-    let (friend, stranger) = (
-        container("friend", &[], &[]),
-        container("stranger", &[], &[]),
-    );
-    let assert_enforced = |when: &str, is_enforced: bool| {
-        for to in server.at("shop", 80) {
-            friend.netns().assert_reaches(when, to, true);
-            stranger.netns().assert_reaches(when, to, !is_enforced);
-            own.assert_reaches(when, to, !is_enforced);
-        }
-    };
-    assert_enforced("without an agent", false);
+    let engine = &host.engine;
+    let shop = Shop::open(engine);
+    shop.assert_enforced("without an agent", false);
     let agent = host.run(service, &[]);
     host.expect_ready();
     assert_granted(&agent);
-    assert_enforced("with the agent", true);
+    shop.assert_enforced("with the agent", true);
 
     let health = words(&service["healthcheck"]["test"]);
     let [kind, check @ ..] = &health[..] else {
@@ -176,10 +148,10 @@ fn the_image_enforces_with_what_the_compose_file_grants() {
 
     engine.docker(&["stop", "dfw"]);
     assert_eq!(agent.inspect("{{.State.ExitCode}}"), "0", "{}", host.log());
-    assert_enforced("after the agent was stopped", true);
+    shop.assert_enforced("after the agent was stopped", true);
     engine.docker(&["start", "dfw"]);
     host.expect_ready();
-    assert_enforced("with the agent again", true);
+    shop.assert_enforced("with the agent again", true);
     let socket = host.scratch.path().join("run/dfw.sock");
     assert!(socket.exists(), "the host's own dfw finds the agent");
     // As the document says: an agent that ends would be started again.
@@ -188,11 +160,11 @@ fn the_image_enforces_with_what_the_compose_file_grants() {
     let image = service["image"].as_str().expect("an image");
     let mut uninstall = engine.command(&["run", "--rm"]);
     process::run(uninstall.args(flags).args([image, "uninstall"]));
-    assert_enforced("uninstalled", false);
+    shop.assert_enforced("uninstalled", false);
 }
 
 /// What the process itself has, whatever the engine was asked for: the three capabilities, a filter, no new privileges.
-fn assert_granted(agent: &Container<'_>) {
+pub(crate) fn assert_granted(agent: &Container<'_>) {
     let pid = agent.inspect("{{.State.Pid}}");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent runs");
     let bounding = format!("{:016x}", 1_u64 << 12 | 1 << 38 | 1 << 39);

@@ -1,10 +1,15 @@
 //! What deploy/ ships is what runs: the image on a real engine with the grants of the compose file and no others, the alert
 //! rules and the dashboard on a real Prometheus, the package in a root of its own.
 
+mod booted;
+mod compose;
 mod image;
 mod manifests;
 mod observe;
 mod package;
+mod reading;
+mod shop;
+mod swarm;
 
 use std::{
     env, fs,
@@ -12,7 +17,7 @@ use std::{
     process::Command,
 };
 
-use dfw_tests::{agent, process, scratch::Scratch};
+use dfw_tests::{Engine, agent, process, scratch::Scratch};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// The version of everything in the workspace.
@@ -74,4 +79,13 @@ fn xtask(task: &str, binary: &Path) -> Command {
     ]);
     cargo.arg(binary);
     cargo
+}
+
+/// Builds the image on an engine, from the binary under test.
+#[track_caller]
+fn build_image(engine: &Engine, scratch: &Scratch) {
+    let mut build = xtask("image", &stripped(scratch));
+    // Not the user's own context.
+    build.env_remove("DOCKER_CONTEXT");
+    process::run(build.env("DOCKER_HOST", engine.socket()));
 }

@@ -4,8 +4,11 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
 };
+
+use dfw_tests::{process, scratch::Scratch};
 
 use yaml_rust2::Yaml;
 
@@ -103,6 +106,33 @@ fn every_way_grants_the_same() {
         .map(|name| name.trim_start_matches("CAP_").to_owned())
         .collect();
     assert_eq!(bounding, compose.capabilities);
+}
+
+/// By the schemas of an old Kubernetes and a new one, which a package for Python has.
+#[test]
+#[ignore = "needs packages for Python: cargo xtask soak engines"]
+fn kubernetes_knows_every_field_of_the_daemonset() {
+    let scratch = Scratch::new();
+    let environment = scratch.path().join("environment");
+    let bin = |name: &str| Command::new(environment.join("bin").join(name));
+    process::run(
+        Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&environment),
+    );
+    process::run(bin("pip").args(["install", "--quiet", "kubernetes-validate==1.37.0"]));
+    let wrong = read("daemonset.yaml").replace("readOnlyRootFilesystem", "readOnly");
+    let wrong = scratch.file("wrong.yaml", &wrong);
+    for version in ["1.28", "1.37"] {
+        let validates = |file: &Path| {
+            let mut validate = bin("kubernetes-validate");
+            validate.args(["--strict", "-k", version]).arg(file);
+            process::output(&mut validate)
+        };
+        let right = validates(&deploy("daemonset.yaml"));
+        assert!(right.status.success(), "{version}: {right:?}");
+        assert!(!validates(&wrong).status.success(), "{version}");
+    }
 }
 
 /// An agent on every node, whatever becomes of it.

@@ -31,7 +31,7 @@ fn the_shipped_configuration_is_valid_and_says_the_defaults() {
 }
 
 /// Builds the package and returns where it is.
-fn package(scratch: &Scratch) -> PathBuf {
+pub(crate) fn package(scratch: &Scratch) -> PathBuf {
     let printed = process::run(&mut xtask("deb", &stripped(scratch)));
     let line = printed.lines().last().expect("path and size");
     let path = line.split(' ').next().expect("a path");

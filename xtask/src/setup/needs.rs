@@ -110,6 +110,14 @@ const ROWS: &[Row] = &[
     ),
     (
         Scope::Test,
+        tool("environments for Python", &["python3-venv"]),
+        || sh::succeeds(Command::new("python3").args(["-c", "import ensurepip"])),
+    ),
+    (Scope::Test, tool("debootstrap", &["debootstrap"]), || {
+        in_path("debootstrap")
+    }),
+    (
+        Scope::Test,
         tool("a static busybox", &["busybox-static"]),
         || in_path("busybox"),
     ),

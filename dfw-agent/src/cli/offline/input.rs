@@ -85,6 +85,14 @@ impl Input {
     /// The containers that it tells of.
     fn add_to(self, offline: &mut Offline) -> Result<(), Failure> {
         let Self { name, text } = self;
+        // What `docker compose config` prints of a file that it refuses, to whoever stands behind it in a pipe.
+        if text.trim().is_empty() {
+            return Err(unusable(
+                &name,
+                "it is empty",
+                "what was to write it may have failed",
+            ));
+        }
         let is_json = matches!(text.trim_start().as_bytes().first(), Some(b'{' | b'['));
         let read = if is_json {
             serde_json::from_str(&text)
@@ -202,6 +210,10 @@ mod tests {
         insta::assert_snapshot!(names("{").expect_err("not JSON"), @r"
         dfw: error: cannot make sense of stdin: EOF while parsing an object at line 1 column 1
         hint: `dfw check --help` tells what can be read
+        ");
+        insta::assert_snapshot!(names("\n").expect_err("nothing"), @r"
+        dfw: error: cannot make sense of stdin: it is empty
+        hint: what was to write it may have failed
         ");
         insta::assert_snapshot!(names("hello\x1b[2J").expect_err("no label"), @r#"
         dfw: error: cannot make sense of stdin: line 1: "hello\u{1b}[2J" is neither KEY=VALUE nor KEY: VALUE
