@@ -29,6 +29,9 @@ pub const DEFAULT_SOCKET: &str = "/run/dfw/dfw.sock";
 /// Directory of the pinned links and maps.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/dfw";
 
+/// Directory of what outlives the host's start.
+pub const DEFAULT_STATE: &str = "/var/lib/dfw";
+
 /// One layer of configuration: what the command line and the environment say, or what the file says.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -84,6 +87,10 @@ pub struct Settings {
     /// Directory on a BPF file system for links and maps [default: /sys/fs/bpf/dfw]
     #[arg(long, env = "DFW_BPFFS", hide_env_values = true, value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
+
+    /// Directory of what is learned in audit; outlives the host's start [default: /var/lib/dfw]
+    #[arg(long, env = "DFW_STATE", hide_env_values = true, value_name = "DIR")]
+    pub state: Option<PathBuf>,
 
     /// Form of the log lines on stderr [default: text]
     #[arg(
@@ -169,6 +176,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Directory of the pinned links and maps.
     pub bpffs: PathBuf,
+    /// Directory of what outlives the host's start.
+    pub state: PathBuf,
     /// Form of the log.
     pub log_format: Format,
     /// Least severe messages that are logged.
@@ -267,6 +276,7 @@ impl Settings {
             listen: self.listen.or(below.listen),
             socket: self.socket.or(below.socket),
             bpffs: self.bpffs.or(below.bpffs),
+            state: self.state.or(below.state),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
         }
@@ -297,6 +307,7 @@ impl Settings {
             listen,
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
             bpffs: self.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()),
+            state: self.state.unwrap_or_else(|| DEFAULT_STATE.into()),
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_default(),
         })

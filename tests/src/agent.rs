@@ -114,6 +114,8 @@ impl<'host> Agent<'host> {
         command
             .arg("--socket")
             .arg(self.socket())
+            .arg("--state")
+            .arg(self.state())
             .args(["--listen", &LISTEN.to_string()]);
         without_settings(&mut command).envs(self.environment.iter().cloned());
         let log = self.scratch.path().join("dfw.log");
@@ -290,10 +292,16 @@ impl<'host> Agent<'host> {
         self.scratch.path().join("dfw.sock")
     }
 
+    /// Where it keeps what it has learned.
+    pub fn state(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+
     /// Runs `dfw uninstall` on its state.
     pub fn uninstall(&self) -> Output {
         let mut command = self.netns.command(&binary());
         command.arg("uninstall").arg("--bpffs").arg(&self.bpffs);
+        command.arg("--state").arg(self.state());
         process::output(command.arg("--socket").arg(self.socket()))
     }
 }

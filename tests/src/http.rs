@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _, Write as _},
+    io,
     net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
     time::Duration,
 };
 
@@ -14,9 +16,31 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When nobody answers, or not with HTTP.
 pub fn get(server: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
+    ask(stream, &format!("GET {path}"), "")
+}
+
+/// Status and body of a request (`GET /v1/seen`) to a Unix socket, with a body of JSON.
+///
+/// # Errors
+/// When nobody answers, or not with HTTP.
+pub fn ask_socket(socket: &Path, request: &str, json: &str) -> io::Result<(u16, String)> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    ask(stream, request, json)
+}
+
+fn ask(
+    mut stream: impl io::Read + io::Write,
+    request: &str,
+    json: &str,
+) -> io::Result<(u16, String)> {
+    let length = json.len();
+    write!(
+        stream,
+        "{request} HTTP/1.0\r\nHost: dfw\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{json}"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer

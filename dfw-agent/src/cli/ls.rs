@@ -167,6 +167,7 @@ pub(super) mod tests {
             }],
             findings: vec![finding()],
             overrides: Vec::new(),
+            learned: None,
         }
     }
 

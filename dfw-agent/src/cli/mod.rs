@@ -198,6 +198,13 @@ struct BpffsArgs {
     bpffs: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+struct StateArgs {
+    /// Directory of what is learned in audit [default: /var/lib/dfw]
+    #[arg(long, env = "DFW_STATE", hide_env_values = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
 impl BpffsArgs {
     /// The directory that is meant: this flag's, else the file's.
     fn over(self, file: Settings) -> PathBuf {
@@ -279,6 +286,7 @@ mod tests {
             crate::config::DEFAULT_LISTEN,
             crate::config::DEFAULT_SOCKET,
             crate::config::DEFAULT_BPFFS,
+            crate::config::DEFAULT_STATE,
         ];
         for default in defaults {
             assert!(

@@ -1,11 +1,14 @@
 //! `dfw status`.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
 
-use super::{AgentArgs, Error, Format, OutputArgs, count, findings, write_json};
+use super::{AgentArgs, Error, Format, OutputArgs, count, duration, findings, write_json};
 use crate::{
     exit::ExitCode,
-    model::{EndpointView, Unprotected, View},
+    model::{EndpointView, LearnedView, Unprotected, View},
     telemetry::text,
 };
 
@@ -76,6 +79,9 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
     if let Some(audited) = audited(&view.endpoints) {
         line("would deny", &audited)?;
     }
+    if let Some(learned) = &view.learned {
+        line("learned", &told(learned, now()))?;
+    }
     line("networks", &view.networks.len().to_string())?;
     let reasons = Unprotected::ALL.map(|why| {
         (
@@ -118,6 +124,25 @@ fn audited(endpoints: &[EndpointView]) -> Option<String> {
         let endpoints = count(found.len(), "endpoint");
         format!("{packets} of {endpoints} in audit: {}", names.join(", "))
     })
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// What was seen in audit, so far.
+fn told(learned: &LearnedView, now: u64) -> String {
+    let (seen, of) = (
+        count(learned.sightings, "sighting"),
+        count(learned.subjects, "service"),
+    );
+    let time = duration::shown(now.saturating_sub(learned.since));
+    let missing = match learned.missing {
+        0 => String::new(),
+        n => format!(", {} missing", count(n as usize, "flow")),
+    };
+    format!("{seen} of {of} in {time}{missing}")
 }
 
 /// `4: 3 enforce, 1 audit`, without what is not there.
@@ -193,6 +218,20 @@ mod tests {
         switched     6 by 1 order, see `dfw mode`
         would deny   112 packets of 7 endpoints in audit: i 70, a 7, b\n 7, c 7, d 7, …
         ");
+    }
+
+    #[test]
+    fn what_was_learned() {
+        let mut learned = LearnedView {
+            since: 1_000,
+            sightings: 12,
+            subjects: 1,
+            missing: 0,
+        };
+        assert_eq!(told(&learned, 8_500), "12 sightings of 1 service in 2h 5m");
+        learned.missing = 40;
+        let lacking = "12 sightings of 1 service in 0s, 40 flows missing";
+        assert_eq!(told(&learned, 1_000), lacking);
     }
 
     #[test]

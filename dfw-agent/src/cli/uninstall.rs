@@ -10,11 +10,12 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    AgentArgs, BpffsArgs, Error, Format, OutputArgs,
+    AgentArgs, BpffsArgs, Error, Format, OutputArgs, StateArgs,
     client::{Client, ClientError},
     count, write_json,
 };
 use crate::{
+    config::DEFAULT_STATE,
     datapath,
     exit::{ExitCode, Failure},
     run,
@@ -25,7 +26,7 @@ const STOP_TIME: Duration = Duration::from_secs(10);
 /// How often it is looked at meanwhile.
 const STOP_POLL: Duration = Duration::from_millis(50);
 
-/// Stop the agent and remove everything that it put into the kernel
+/// Stop the agent and remove everything that it put into the kernel, and what it has learned
 ///
 /// Afterwards nothing is enforced. Doing it twice does no harm. Whatever restarts the agent (systemd, a restart policy)
 /// has to be told first.
@@ -40,6 +41,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     bpffs: BpffsArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -57,12 +61,15 @@ struct Done<'a> {
 impl Args {
     pub(super) fn perform(self, out: &mut impl Write) -> Result<ExitCode, Error> {
         let (client, file) = self.agent.load()?;
+        let state = self.state.state.or_else(|| file.state.clone());
+        let state = state.unwrap_or_else(|| DEFAULT_STATE.into());
         let bpffs = self.bpffs.over(file);
         let stopped_agent = stop(&client)?;
         let report = datapath::uninstall(&bpffs, datapath::marker(client.socket()))
             .map_err(|error| cannot_remove(&error, &bpffs))?;
         run::forget_modes(client.socket())
             .map_err(|error| cannot_remove(&error, client.socket()))?;
+        run::forget_learned(&state).map_err(|error| cannot_remove(&error, &state))?;
         let done = Done {
             stopped_agent,
             links: report.links,

@@ -20,6 +20,7 @@ use dfw_common::{
 use super::{
     fence::Dropped,
     load::LoadError,
+    seen::Sightings,
     tables::{Occupancy, take},
 };
 use crate::telemetry::{EndpointCounter, Kernel, KernelFigures, MapFill, ReasonCounter};
@@ -33,6 +34,7 @@ pub struct Figures {
     endpoints: PerCpuArray<MapData, u64>,
     budget: PerCpuArray<MapData, EventBudget>,
     flows: Mutex<HashMap<MapData, FlowKey, Flow>>,
+    sightings: Arc<Sightings>,
     flow_capacity: u64,
     policy_capacity: u64,
     occupancy: Arc<Mutex<Occupancy>>,
@@ -47,6 +49,7 @@ impl Figures {
     /// A map that is not there.
     pub(super) fn open(
         object: &mut Ebpf,
+        sightings: Arc<Sightings>,
         endpoints: PerCpuArray<MapData, u64>,
         occupancy: Arc<Mutex<Occupancy>>,
         capacities: (u64, u64),
@@ -56,6 +59,7 @@ impl Figures {
             endpoints,
             budget: take(object, layout::EVENT_BUDGET)?,
             flows: Mutex::new(take(object, layout::FLOWS)?),
+            sightings,
             policy_capacity: capacities.0,
             flow_capacity: capacities.1,
             occupancy,
@@ -205,6 +209,11 @@ impl Kernel for Figures {
                 ),
                 (layout::POLICY, occupancy.policy, self.policy_capacity),
                 (layout::FLOWS, flows, self.flow_capacity),
+                (
+                    layout::SEEN,
+                    self.sightings.count(),
+                    u64::from(layout::SEEN_MAX),
+                ),
             ]
         };
         Ok(KernelFigures {

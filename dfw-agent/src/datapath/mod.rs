@@ -7,6 +7,7 @@ pub mod links;
 pub mod load;
 mod mirror;
 pub mod rings;
+pub mod seen;
 pub mod sys;
 pub mod tables;
 mod uninstall;
@@ -38,6 +39,7 @@ use self::{
     figures::Figures,
     links::{LinkSet, Twins},
     load::{LoadError, Options, Pins, classifier, program},
+    seen::Sightings,
     tables::{Tables, take},
     uninstall::remove_version,
     watch::MapPins,
@@ -73,6 +75,7 @@ pub struct Datapath {
     fence: Fence,
     tables: Tables,
     figures: Arc<Figures>,
+    sightings: Arc<Sightings>,
     map_pins: MapPins,
     /// Maps of other versions, while links may still be using them.
     others: Vec<PathBuf>,
@@ -113,8 +116,11 @@ impl Datapath {
             settings.hz = hz;
             settings.event_rate = EVENT_RATE;
         })?;
+        let now = jiffies(classifier(&mut object, program::EMPTY)?)?;
+        let sightings = Arc::new(Sightings::open(&mut object, now, hz)?);
         let figures = Arc::new(Figures::open(
             &mut object,
+            Arc::clone(&sightings),
             pinned_counters(&pins)?,
             tables.occupancy(),
             capacities,
@@ -132,6 +138,7 @@ impl Datapath {
             fence: Fence::default(),
             tables,
             figures,
+            sightings,
             map_pins,
             others,
             looks_at_pins: false,
@@ -147,6 +154,11 @@ impl Datapath {
     /// The figures, to be read from any thread.
     pub fn figures(&self) -> Arc<Figures> {
         Arc::clone(&self.figures)
+    }
+
+    /// What is seen in audit, to be read from any thread.
+    pub fn sightings(&self) -> Arc<Sightings> {
+        Arc::clone(&self.sightings)
     }
 
     /// The event buffer; it can be taken once.

@@ -1,5 +1,5 @@
 //! The few bpf(2) commands that aya has no call for: TCX links by ifindex, their update by file descriptor, the query of a
-//! hook without CAP_SYS_ADMIN, and arrays read as a whole.
+//! hook without CAP_SYS_ADMIN, arrays read as a whole, and elements taken out of a map.
 
 use std::{
     ffi::CString,
@@ -235,6 +235,26 @@ pub fn read_array<V: Pod + Default>(map: BorrowedFd<'_>, length: u32) -> io::Res
         Ok(values)
     } else {
         Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// Takes an element out of a hash map; none when there is no such element. Since Linux 5.14 (kernel commit 3e87f192b405).
+///
+/// # Errors
+/// What bpf(2) says for BPF_MAP_LOOKUP_AND_DELETE_ELEM.
+pub fn take_element<K: Pod, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<V>> {
+    let mut value = V::default();
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = std::ptr::from_mut(&mut value) as u64;
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

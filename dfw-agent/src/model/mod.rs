@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     bind::bind,
-    order::{Done, OverrideView, Refused, SwitchOrder, Unanswerable},
-    view::{EndpointView, Finding, Level, NetworkView, UnprotectedView, View},
+    order::{Done, ForgetOrder, OverrideView, Refused, SwitchOrder, Unanswerable},
+    view::{EndpointView, Finding, LearnedView, Level, NetworkView, UnprotectedView, View},
 };
 
 /// What the engine (or the inventory file) says, before any link is known.

@@ -17,6 +17,14 @@ pub struct SwitchOrder {
     pub seconds: Option<u64>,
 }
 
+/// To begin anew with what is learned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetOrder {
+    /// Of whom, as peers with blanks between; none means of everybody.
+    pub selector: Option<String>,
+}
+
 /// What an order came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {

@@ -43,6 +43,22 @@ pub struct View {
     /// Modes that hold for a while, whatever labels and file say; of several that select an endpoint the last counts.
     #[serde(default)]
     pub overrides: Vec<OverrideView>,
+    /// What was learned of those in audit.
+    #[serde(default)]
+    pub learned: Option<LearnedView>,
+}
+
+/// What was learned, in figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedView {
+    /// Since when, seconds since 1970.
+    pub since: u64,
+    /// Kinds of flows.
+    pub sightings: usize,
+    /// Services and containers that they are of.
+    pub subjects: usize,
+    /// Flows for which there was no room, or no name.
+    pub missing: u64,
 }
 
 impl View {

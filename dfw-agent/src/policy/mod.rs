@@ -6,6 +6,7 @@
 //! [`Compiler`] joins them and owns the two things with a memory, ids and last good policies.
 
 mod address;
+mod book;
 mod compile;
 mod explain;
 mod file;
@@ -32,6 +33,7 @@ mod warn;
 mod tests;
 
 pub use self::{
+    book::{Book, SIGHTINGS_EACH, SIGHTINGS_MAX},
     compile::{Compiled, CompiledEndpoint, Compiler, Options, RuleText, RuleTexts},
     explain::{Explanation, Hint, InForce, Names, Path, Question, Side, Source, explain},
     file::{MAX_FILE_BYTES, NodePolicy},
@@ -44,7 +46,7 @@ pub use self::{
     review::check_project,
     rule::{Action, Item, Peer, PortRange, Ports, Protocol, Rule},
     seen::{Learned, Record, Seen, SeenPeer, Sighting, Subject, Times},
-    select::{Select, selected},
+    select::{Select, select_subjects, selected},
     stance::Override,
     standing::State,
 };

@@ -2,10 +2,12 @@
 //! follows from them is that of `suggest`. Their JSON is what the agent keeps and what it answers: fields are added, never
 //! renamed.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use dfw_common::reason::Direction;
 use serde::{Deserialize, Serialize};
+
+use crate::model::{Container, LearnedView};
 
 /// Whose labels would say it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -98,6 +100,22 @@ pub struct Learned {
     pub unkept: Option<String>,
 }
 
+impl Learned {
+    /// What people are told of it at a glance.
+    pub fn figures(&self) -> LearnedView {
+        let seen = self.records.iter().map(|record| &record.seen);
+        let sizes = seen.clone().map(|seen| seen.sightings.len());
+        LearnedView {
+            since: self.since,
+            sightings: sizes.clone().sum(),
+            subjects: sizes.filter(|size| *size > 0).count(),
+            missing: seen
+                .map(|seen| seen.missing)
+                .fold(self.missing, u64::saturating_add),
+        }
+    }
+}
+
 impl Subject {
     /// Whose labels a container has: those of its service, else its own.
     pub fn of(project: Option<&str>, service: Option<&str>, container: &str) -> Self {
@@ -107,6 +125,22 @@ impl Subject {
                 service: service.to_owned(),
             },
             None => Self::Container(container.to_owned()),
+        }
+    }
+}
+
+impl From<&Container> for Subject {
+    fn from(container: &Container) -> Self {
+        Self::of(container.project(), container.service(), &container.name)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { project, service } if project.is_empty() => f.write_str(service),
+            Self::Service { project, service } => write!(f, "{project}/{service}"),
+            Self::Container(name) => f.write_str(name),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{
     problem::{Problem, What, nearest, shown},
     resolve::{Selector, peer_selectors},
     rule::Peer,
+    seen::Subject,
 };
 use crate::model::{Container, Inventory, Network};
 
@@ -127,12 +128,24 @@ pub fn selected(
     inventory: &Inventory,
     options: &Options,
 ) -> Result<BTreeSet<String>, String> {
+    let containers = selected_containers(select, inventory, options)?;
+    Ok(containers
+        .into_iter()
+        .map(Container::display_name)
+        .collect())
+}
+
+fn selected_containers<'a>(
+    select: &Select,
+    inventory: &'a Inventory,
+    options: &Options,
+) -> Result<Vec<&'a Container>, String> {
     let networks: BTreeMap<u32, &Network> = inventory
         .networks
         .iter()
         .map(|bound| (bound.ifindex, &bound.network))
         .collect();
-    let mut names = BTreeSet::new();
+    let mut found = Vec::new();
     let mut known: HashSet<Selector> = HashSet::new();
     for endpoint in &inventory.endpoints {
         let container = &endpoint.container;
@@ -140,14 +153,50 @@ pub fn selected(
         let network = networks.get(&endpoint.network).copied();
         let attributes = attributes_of(container, &groups, network);
         if select.selects(&attributes) {
-            names.insert(container.display_name());
+            found.push(&**container);
         }
         known.extend(attributes);
     }
-    if names.is_empty() {
+    if found.is_empty() {
         Err(nobody(select, &known))
     } else {
-        Ok(names)
+        Ok(found)
+    }
+}
+
+/// The subjects that are selected: by a container that is there, or by their own name where none is.
+///
+/// # Errors
+/// Nobody is; says what to write instead.
+pub fn select_subjects<'a>(
+    select: &Select,
+    inventory: &Inventory,
+    options: &Options,
+    known: impl Iterator<Item = &'a Subject>,
+) -> Result<BTreeSet<Subject>, String> {
+    let named = known.filter(|subject| select.selects(&names_of(subject)));
+    let mut subjects: BTreeSet<Subject> = named.cloned().collect();
+    match selected_containers(select, inventory, options) {
+        Ok(containers) => {
+            subjects.extend(containers.into_iter().map(Subject::from));
+            Ok(subjects)
+        }
+        Err(_) if !subjects.is_empty() => Ok(subjects),
+        Err(why) => Err(why),
+    }
+}
+
+/// What a subject is called where its containers are gone.
+fn names_of(subject: &Subject) -> HashSet<Selector> {
+    match subject.clone() {
+        Subject::Service { project, service } => HashSet::from([
+            Selector::Project(project.clone()),
+            Selector::Service {
+                project,
+                name: service,
+            },
+        ]),
+        Subject::Container(name) => HashSet::from([Selector::Container(name)]),
     }
 }
 

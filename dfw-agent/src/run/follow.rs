@@ -20,7 +20,7 @@ use tokio::{
 use self::orders::Desk;
 use crate::{
     config::Origin,
-    datapath::{Datapath, Events, Traces, load},
+    datapath::{Datapath, Events, Traces, load, seen::Sightings},
     exit::{ExitCode, Failure},
     model::View,
     policy::{Compiler, InForce, RuleTexts},
@@ -74,6 +74,8 @@ pub(super) struct Ready {
     pub(super) events: Events,
     /// Says how many events were lost.
     pub(super) kernel: Arc<dyn Kernel>,
+    /// What is seen in audit.
+    pub(super) sightings: Arc<Sightings>,
     /// When the programs were loaded with traces.
     pub(super) traces: Option<Traces>,
 }
@@ -134,6 +136,7 @@ impl Seed {
             metrics: metrics.clone(),
             events: datapath.events()?,
             kernel: datapath.figures(),
+            sightings: datapath.sightings(),
             traces: if self.load.traces {
                 Some(datapath.traces()?)
             } else {

@@ -5,6 +5,7 @@
 
 mod events;
 mod follow;
+mod learn;
 mod modes;
 mod privileges;
 
@@ -41,7 +42,7 @@ use crate::{
     },
 };
 
-pub(crate) use self::modes::forget as forget_modes;
+pub(crate) use self::{learn::forget as forget_learned, modes::forget as forget_modes};
 
 /// Environment variables for tests: smaller maps, to see what happens when one is full.
 const TEST_POLICY_ENTRIES: &str = "DFW_TEST_POLICY_ENTRIES";
@@ -104,6 +105,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         };
         let ready = ready?;
         let history = Arc::new(History::new(Limits::AGENT, SystemTime::now()));
+        let (memory, ending) = learn::start(ready.sightings, config.state, policies.clone());
         let shared = http::Shared {
             view: views.clone(),
             metrics: ready.metrics,
@@ -111,6 +113,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
             history: Arc::clone(&history),
             stop: Arc::clone(&stop),
             orders: orders.clone(),
+            memory,
         };
         let forever = std::future::pending;
         tokio::spawn(http::serve(tcp, http::public(shared.clone()), forever()));
@@ -121,7 +124,9 @@ pub fn run(config: Config) -> Result<(), Failure> {
             tokio::spawn(events::trace(traces));
         }
         tracing::info!(listen = %config.listen, socket = %config.socket.display(), "ready");
-        until_told(&stop, &orders, has_ended).await
+        let told = until_told(&stop, &orders, has_ended).await;
+        ending.end().await;
+        told
     });
     halt.notify_one();
     let ended = follower.join();

@@ -36,6 +36,7 @@ use tokio::{
 
 use super::{
     history::History,
+    learned::{self, Memory},
     metrics::{self, Metrics},
     observe::{self, Query},
     orders::{self, Orders},
@@ -69,6 +70,8 @@ pub struct Shared {
     pub stop: Arc<Notify>,
     /// Where `POST /v1/reload` and `POST /v1/mode` go.
     pub orders: Orders,
+    /// What was learned in audit.
+    pub memory: Memory,
 }
 
 /// What everybody on this host may ask.
@@ -76,8 +79,8 @@ pub fn public(shared: Shared) -> Router {
     public_routes().with_state(shared)
 }
 
-/// What those may ask who may write to the socket: the public routes, `GET /v1/view`, and `POST /v1/observe`,
-/// `/v1/explain`, `/v1/reload`, `/v1/mode` and `/v1/stop`.
+/// What those may ask who may write to the socket: the public routes, `GET /v1/view` and `/v1/seen`, and `POST /v1/observe`,
+/// `/v1/explain`, `/v1/reload`, `/v1/mode`, `/v1/forget` and `/v1/stop`.
 pub fn commands(shared: Shared) -> Router {
     // An answer lays out the maps anew, so one is made at a time.
     let turn = Arc::new(Semaphore::new(1));
@@ -90,10 +93,12 @@ pub fn commands(shared: Shared) -> Router {
     };
     public_routes()
         .route("/v1/view", get(view))
+        .route("/v1/seen", get(learned::seen))
         .route("/v1/observe", post(observe))
         .route("/v1/explain", post(answer))
         .route("/v1/reload", post(orders::reload))
         .route("/v1/mode", post(orders::switch))
+        .route("/v1/forget", post(learned::forget))
         .route("/v1/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(shared)
@@ -213,8 +218,12 @@ async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 async fn view(State(shared): State<Shared>) -> Response {
+    let memory = shared.memory;
     match tokio::task::spawn_blocking(move || shared.metrics.counted()).await {
-        Ok(view) => Json(view).into_response(),
+        Ok(mut view) => {
+            memory.tell(&mut view);
+            Json(view).into_response()
+        }
         Err(error) => broken("the figures cannot be read", &error),
     }
 }

@@ -8,6 +8,7 @@ pub mod events;
 pub mod history;
 pub mod http;
 mod kernel;
+pub mod learned;
 pub mod ledger;
 pub mod listen;
 pub mod log;

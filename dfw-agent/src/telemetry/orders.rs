@@ -33,19 +33,25 @@ pub struct Asked {
 pub type Orders = mpsc::Sender<Asked>;
 
 pub(super) async fn reload(State(shared): State<Shared>) -> Response {
-    carry_out(&shared.orders, Order::Reload).await
+    let order = Order::Reload;
+    carry_out(&shared.orders, |answer| Asked { order, answer }).await
 }
 
 pub(super) async fn switch(
     State(shared): State<Shared>,
     Json(order): Json<SwitchOrder>,
 ) -> Response {
-    carry_out(&shared.orders, Order::Switch(order)).await
+    let order = Order::Switch(order);
+    carry_out(&shared.orders, |answer| Asked { order, answer }).await
 }
 
-async fn carry_out(orders: &Orders, order: Order) -> Response {
+/// Hands an order over, and answers what came of it.
+pub(super) async fn carry_out<T>(
+    to: &mpsc::Sender<T>,
+    order: impl FnOnce(oneshot::Sender<Result<Done, Refused>>) -> T,
+) -> Response {
     let (answer, outcome) = oneshot::channel();
-    let told = orders.send(Asked { order, answer }).await;
+    let told = to.send(order(answer)).await;
     match (told, outcome.await) {
         (Ok(()), Ok(Ok(done))) => Json(done).into_response(),
         (Ok(()), Ok(Err(refused))) => {

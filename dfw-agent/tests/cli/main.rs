@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use dfw_agent::model::{EndpointView, Refused, View};
+use dfw_agent::model::{EndpointView, LearnedView, Refused, View};
 
 use self::served::{Served, view};
 
@@ -152,7 +152,7 @@ fn a_wrong_configuration_is_78_with_its_place() {
     let output = run(&["run", "--config", file]);
     assert_eq!(code(&output), 78);
     insta::assert_snapshot!(stderr(&output).replace(file, "FILE"), @r#"
-    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`
+    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `state`, `log-format`, `log-level`
     hint: the keys are the flags of `dfw run --help` without the dashes in front, as in label-prefix = "dfw."
     "#);
 
@@ -389,7 +389,8 @@ fn status_and_ls_ask_the_agent() {
     );
     let seen: View =
         serde_json::from_slice(&served.run(&["status", "-o", "json"]).stdout).expect("JSON");
-    assert_eq!(seen, view());
+    let learned = Some(LearnedView::default());
+    assert_eq!(seen, View { learned, ..view() });
 }
 
 #[test]
@@ -434,10 +435,12 @@ fn a_selector_or_mode_that_is_misspelt_is_told() {
 #[test]
 fn uninstall_ends_the_agent_first_and_may_be_repeated() {
     let served = Served::new(view());
-    let bpffs = tempfile::tempdir().expect("directory");
-    let bpffs = bpffs.path().to_str().expect("UTF-8");
+    let [bpffs, state] = [(); 2].map(|()| tempfile::tempdir().expect("directory"));
+    std::fs::write(state.path().join("seen.json"), "{}").expect("a file");
+    let [bpffs, of_state] = [&bpffs, &state].map(|path| path.path().to_str().expect("UTF-8"));
     let uninstall = || {
-        let output = served.run(&["uninstall", "--bpffs", bpffs, "-o", "json"]);
+        let places = ["--bpffs", bpffs, "--state", of_state];
+        let output = served.run(&[&["uninstall", "-o", "json"], &places[..]].concat());
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
         let done: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         done["stopped_agent"].as_bool().expect("told")
@@ -447,6 +450,7 @@ fn uninstall_ends_the_agent_first_and_may_be_repeated() {
         !Path::new(&served.socket).exists(),
         "the agent took its socket along"
     );
+    assert!(!state.path().exists(), "and what it has learned is gone");
     assert!(!uninstall());
 }
 

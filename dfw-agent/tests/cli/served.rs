@@ -15,7 +15,9 @@ use dfw_agent::{
     telemetry::{
         Kernel, KernelFigures, Metrics,
         history::{History, Limits},
-        http, listen,
+        http,
+        learned::Memory,
+        listen,
         orders::{Asked, Order},
     },
 };
@@ -75,6 +77,10 @@ impl Served {
                     history: shown,
                     stop: Arc::clone(&told),
                     orders,
+                    memory: Memory {
+                        learned: watch::channel(Arc::default()).1,
+                        forget: tokio::sync::mpsc::channel(1).0,
+                    },
                 };
                 tokio::spawn(refuse(arriving));
                 ready.send(()).expect("somebody waits");

@@ -72,6 +72,7 @@ impl Host {
         match source {
             "/sys/fs/bpf" => own("bpf"),
             "/run/dfw" => own("run"),
+            "/var/lib/dfw" => own("lib"),
             "/var/run/docker.sock" => self.engine.socket().replace("unix://", ""),
             "/sys/kernel/rcu_expedited" => source.to_owned(),
             other => panic!("the agent needs no {other}"),

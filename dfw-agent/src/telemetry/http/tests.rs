@@ -28,6 +28,10 @@ fn shared(view: View) -> Shared {
         history: Arc::new(History::new(Limits::AGENT, SystemTime::now())),
         stop: Arc::default(),
         orders: mpsc::channel(1).0,
+        memory: Memory {
+            learned: watch::channel(Arc::default()).1,
+            forget: mpsc::channel(1).0,
+        },
     }
 }
 
@@ -95,6 +99,8 @@ async fn what_everybody_may_ask() {
     assert_eq!(status(&server.ask("GET /healthz").await), "200");
     for request in [
         "GET /v1/view",
+        "GET /v1/seen",
+        "POST /v1/forget",
         "POST /v1/observe",
         "POST /v1/explain",
         "POST /v1/reload",

@@ -64,7 +64,8 @@ fn remove(pid: u32, record: &Value) {
         let mut uninstall = Command::new("nsenter");
         uninstall.arg(format!("--net=/run/netns/{host}"));
         uninstall.args([&agent::binary(), "uninstall", "--bpffs", bpffs]);
-        report(uninstall.args(["--socket", socket]));
+        let state = Path::new(socket).with_file_name("state");
+        report(uninstall.args(["--socket", socket, "--state"]).arg(state));
     }
     if let Some(engine) = record["engine"].as_str() {
         let docker = |arguments: &[&str]| {
