@@ -376,7 +376,7 @@ mod tests {
         book.note(&web, to_db.clone(), at(1, 11));
         book.note(&db, from_web.clone(), at(1, 11));
         book.miss(&web, 7);
-        assert_eq!(book.forget(|one| *one == web, 20), [web.clone()]);
+        assert_eq!(book.forget(|one| *one == web, 20), vec![web.clone()]);
         assert!(!book.knows(&web, &to_db) && book.knows(&db, &from_web));
         let learned = book.learned();
         assert_eq!(
