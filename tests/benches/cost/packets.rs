@@ -160,7 +160,7 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
             .map(|port| of_world(port + 32_768, 443, flags::SYN))
             .collect();
         note(
-            "new, from the world, in audit (each run another tuple)",
+            "new, in audit (each run another tuple)",
             family,
             cold(kernel, &FROM_WORLD, &opens),
         );
