@@ -20,9 +20,7 @@ use self::{
     ways::detours,
 };
 use crate::{
-    model::{
-        Detour, Finding, Inventory, Level, Links, Role, Snapshot, UplinkView, View, XdpMode, bind,
-    },
+    model::{Detour, Finding, Inventory, Level, Links, Role, Snapshot, View, XdpMode, bind},
     policy::{self, Blocks, Compiled, Compiler, InForce, Mode, Options, RuleTexts, Select},
 };
 
@@ -462,42 +460,6 @@ impl<D: Datapath> Reconciler<D> {
         }
         inventory.endpoints.append(&mut nameless);
         due
-    }
-
-    /// The lists first: an uplink judges by them from its first packet on.
-    fn uplinks(
-        &mut self,
-        inventory: &Inventory,
-        links: &Links,
-        findings: &mut Vec<Finding>,
-    ) -> Vec<UplinkView> {
-        let plan = self.edge.plan(inventory, links);
-        findings.extend(plan.findings);
-        let (none, subnets) = (Arc::default(), Arc::new(plan.subnets));
-        let denied = if self.edge.uplinks.is_empty() {
-            Some(&none)
-        } else {
-            self.edge.denied.as_ref()
-        };
-        if let Err(error) = self.datapath.set_lists(denied, &subnets) {
-            findings.push(node_error("lists-not-written", error.to_string()));
-        }
-        let mut uplinks = plan.others;
-        for (ifindex, result) in self.datapath.set_uplinks(&plan.wanted) {
-            let state = match result {
-                Ok(mode) => mode.name(),
-                Err(error) => {
-                    findings.push(node_error("uplink-failed", error.to_string()));
-                    "failed"
-                }
-            };
-            let interface = plan.wanted.get(&ifindex).cloned().unwrap_or_default();
-            uplinks.push(UplinkView {
-                interface,
-                state: state.to_owned(),
-            });
-        }
-        uplinks
     }
 
     fn attach(&mut self, wanted: &BTreeSet<(u32, Role)>, findings: &mut Vec<Finding>) {

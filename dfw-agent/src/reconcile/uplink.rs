@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::node_error;
+use super::{Datapath, Reconciler, node_error};
 use crate::{
     model::{Finding, Inventory, Level, Link, Links, UplinkView},
     policy::Blocks,
@@ -124,6 +124,44 @@ impl Plan {
             }
         }
         judged
+    }
+}
+
+impl<D: Datapath> Reconciler<D> {
+    /// The lists first: an uplink judges by them from its first packet on.
+    pub(super) fn uplinks(
+        &mut self,
+        inventory: &Inventory,
+        links: &Links,
+        findings: &mut Vec<Finding>,
+    ) -> Vec<UplinkView> {
+        let plan = self.edge.plan(inventory, links);
+        findings.extend(plan.findings);
+        let (none, subnets) = (Arc::default(), Arc::new(plan.subnets));
+        let denied = if self.edge.uplinks.is_empty() {
+            Some(&none)
+        } else {
+            self.edge.denied.as_ref()
+        };
+        if let Err(error) = self.datapath.set_lists(denied, &subnets) {
+            findings.push(node_error("lists-not-written", error.to_string()));
+        }
+        let mut uplinks = plan.others;
+        for (ifindex, result) in self.datapath.set_uplinks(&plan.wanted) {
+            let state = match result {
+                Ok(mode) => mode.name(),
+                Err(error) => {
+                    findings.push(node_error("uplink-failed", error.to_string()));
+                    "failed"
+                }
+            };
+            let interface = plan.wanted.get(&ifindex).cloned().unwrap_or_default();
+            uplinks.push(UplinkView {
+                interface,
+                state: state.to_owned(),
+            });
+        }
+        uplinks
     }
 }
 
