@@ -130,7 +130,7 @@ mod tests {
         }
         for mode in [Mode::Audit, Mode::Off] {
             let set = |compiled: &mut Compiled| {
-                let mut endpoints = compiled.endpoints.values_mut();
+                let endpoints = compiled.endpoints.values_mut();
                 endpoints.for_each(|one| one.mode = mode);
             };
             let found = of_one(|compiled, _, _| set(compiled), None, &[]);
