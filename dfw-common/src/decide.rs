@@ -276,6 +276,17 @@ impl Scratch {
     pub const fn headers(&self) -> &Headers {
         &self.headers
     }
+
+    /// What was decided last. A BPF program reads it here: a copy would cost stack.
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// Sends the packet that was decided about last over the bridge after all: the receiver cannot be reached past it.
+    #[inline(always)]
+    pub fn over_the_bridge(&mut self) {
+        self.outcome.over_the_bridge();
+    }
 }
 
 impl Default for Scratch {
@@ -335,10 +346,11 @@ pub fn decide<E: Env, P: Packet>(
 ) -> Outcome {
     let parsed = parse(packet, &mut scratch.headers);
     let Some(&me) = env.endpoint(place.ifindex) else {
-        return match Check::NotReady.finds(true) {
+        scratch.outcome = match Check::NotReady.finds(true) {
             true => Outcome::deny(Reason::NotReady),
             false => Outcome::PASS,
         };
+        return scratch.outcome;
     };
     scratch.case = Case {
         hook: place.hook,
@@ -362,9 +374,9 @@ pub fn decide<E: Env, P: Packet>(
     if Check::EstablishedMac.holds(case.is_bound)
         && Check::EstablishedReadable.holds(!case.is_unreadable)
         && Check::EstablishedArp.holds(headers.ethertype != ethertype::ARP)
-        && let Some(outcome) = established(env, case, headers, &mut scratch.key)
+        && established(env, case, headers, &mut scratch.key, &mut scratch.outcome).is_some()
     {
-        return outcome;
+        return scratch.outcome;
     }
     // One after the other, not one in the other: each step has the stack to itself.
     if slow(env, packet, scratch) {

@@ -92,13 +92,15 @@ fn endpoint(ctx: &TcContext, hook: Hook) -> i32 {
     let Some(scratch) = maps::scratch() else {
         return TCX_DROP;
     };
-    let mut outcome = decide(&mut Kernel, &frame, &place, scratch);
+    decide(&mut Kernel, &frame, &place, scratch);
+    let outcome = scratch.outcome();
     if outcome.redirect
         && !(has_fast_path() && Check::RedirectReach.holds(takes(ctx, outcome.peer_ifindex)))
     {
-        outcome.over_the_bridge();
+        scratch.over_the_bridge();
     }
-    account::endpoint(frame.len(), &place, scratch.headers(), &outcome);
+    let outcome = scratch.outcome();
+    account::endpoint(frame.len(), &place, scratch.headers(), outcome);
     if !outcome.pass {
         log_drop(
             ctx,

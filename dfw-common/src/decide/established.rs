@@ -14,14 +14,16 @@ use crate::{
     value::{Endpoint, Flow, Side, mode},
 };
 
-/// The path of nearly every packet: one flow lookup, updated in place. None when anything has to be looked at.
+/// The path of nearly every packet: one flow lookup, updated in place. None when anything has to be looked at,
+/// else the outcome is written.
 #[inline(always)]
 pub(super) fn established<E: Env>(
     env: &mut E,
     case: &Case,
     headers: &Headers,
     key: &mut FlowKey,
-) -> Option<Outcome> {
+    outcome: &mut Outcome,
+) -> Option<()> {
     let me = &case.me;
     let source_is_low;
     (*key, source_is_low) = key_of(headers, me.network);
@@ -73,7 +75,7 @@ pub(super) fn established<E: Env>(
         flow.bridged = u8::from(matches!(case.hook, Hook::To));
     }
     let may_redirect = matches!(case.hook, Hook::From) && may_redirect(me, flow.bridged);
-    let mut outcome = Outcome {
+    *outcome = Outcome {
         own: own_tally(me, &mine, from_initiator),
         ..Outcome::PASS
     };
@@ -83,7 +85,7 @@ pub(super) fn established<E: Env>(
     {
         outcome.redirect_to(peer, &theirs, from_initiator);
     }
-    Some(outcome)
+    Some(())
 }
 
 #[inline(always)]

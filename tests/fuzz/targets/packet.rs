@@ -93,6 +93,8 @@ fn node(epoch: u32, adopt_until: u32) -> Plain {
                 ring_base: (ifindex - 1) * QUOTA,
                 ring_mask: QUOTA - 1,
                 mac: Mac::new(mac(number)),
+                redirects: 1,
+                pad: 0,
             };
             tables.endpoints.insert(ifindex, endpoint);
         }
@@ -171,6 +173,11 @@ fn check(outcome: &Outcome, is_tagged: bool, me: u32) {
         .iter()
         .any(|tally| tally.is_counted && tally.verdict == Verdict::Deny);
     assert_eq!(outcome.pass, !is_denied, "{outcome:?}");
+    let is_allowed = tallies.iter().all(|tally| tally.verdict == Verdict::Allow);
+    assert!(
+        !outcome.redirect || (is_allowed && MODES[me as usize - 1] == mode::ENFORCE),
+        "redirected: {outcome:?}"
+    );
     assert!(
         !(is_tagged && outcome.pass && MODES[me as usize - 1] == mode::ENFORCE),
         "a tagged frame passes where it must not"
