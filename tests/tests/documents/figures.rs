@@ -3,6 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
+    fmt::Write as _,
+    fs,
+    process::Command,
     sync::Arc,
 };
 
@@ -14,7 +17,10 @@ use dfw_common::{
     maps,
     reason::{Direction, Verdict},
 };
+use dfw_tests::{process, scratch::Scratch};
 use tokio::sync::watch;
+
+use crate::{blocks_of, markdown::documents, none, root, sources_of};
 
 /// A kernel with one packet and one entry, so that each metric has a sample.
 struct OnePacket;
@@ -50,7 +56,7 @@ pub(crate) fn scrape() -> String {
 }
 
 /// Labels by metric.
-pub(crate) fn metrics() -> BTreeMap<String, BTreeSet<String>> {
+fn metrics() -> BTreeMap<String, BTreeSet<String>> {
     let text = scrape();
     let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names = typed.filter_map(|line| line.split(' ').next());
@@ -75,7 +81,7 @@ fn labels_in(rest: &str) -> Vec<String> {
 }
 
 /// The labels of a metric that a query may name: those it has, and those that Prometheus adds.
-pub(crate) fn labels_in_queries<'a>(
+fn labels_in_queries<'a>(
     metrics: &'a BTreeMap<String, BTreeSet<String>>,
     name: &str,
 ) -> Option<BTreeSet<&'a str>> {
@@ -89,14 +95,14 @@ pub(crate) fn labels_in_queries<'a>(
 }
 
 /// The labels that a query groups by: `by (a, b)`.
-pub(crate) fn grouped_by(query: &str) -> Vec<&str> {
+fn grouped_by(query: &str) -> Vec<&str> {
     let lists = query.split("by (").skip(1);
     let labels = lists.flat_map(|rest| rest.split(')').next().unwrap_or(rest).split(','));
     labels.map(str::trim).collect()
 }
 
 /// Every word of the form `dfw_…`, with the labels that follow it in braces.
-pub(crate) fn mentions(text: &str) -> Vec<(String, Vec<String>)> {
+fn mentions(text: &str) -> Vec<(String, Vec<String>)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
     for (start, _) in text.match_indices("dfw_") {
@@ -113,4 +119,91 @@ pub(crate) fn mentions(text: &str) -> Vec<(String, Vec<String>)> {
         found.push((rest[..end].to_owned(), labels.unwrap_or_default()));
     }
     found
+}
+
+#[test]
+fn metrics_are_those_of_the_agent() {
+    let metrics = metrics();
+    let programs = sources_of("dfw-ebpf/src");
+    let mut wrong = Vec::new();
+    for document in documents() {
+        for (word, labels) in mentions(&document.text) {
+            match metrics.get(word.strip_suffix("_bucket").unwrap_or(&word)) {
+                Some(known) => wrong.extend(
+                    labels
+                        .iter()
+                        .filter(|label| !known.contains(*label))
+                        .map(|label| format!("{}: {word} has no label {label}", document.name)),
+                ),
+                None if programs.contains(&format!("fn {word}(")) => {}
+                None => wrong.push(format!("{}: {word} is no metric or program", document.name)),
+            }
+        }
+    }
+    none(wrong);
+}
+
+#[test]
+fn queries_name_metrics_and_labels_that_exist() {
+    let metrics = metrics();
+    let mut queries: Vec<(String, String)> = blocks_of("promql")
+        .into_iter()
+        .map(|block| (block.place, block.lines.join(" ")))
+        .collect();
+    queries.extend(queries_of("deploy/prometheus-rules.yaml", "expr: "));
+    queries.extend(queries_of("deploy/grafana-dashboard.json", "\"expr\": "));
+    queries.extend(queries_of("deploy/grafana-dashboard.json", "\"query\": "));
+    assert!(queries.len() > 30, "{queries:#?}");
+    let mut wrong = Vec::new();
+    for (place, query) in queries {
+        let mut known = BTreeSet::new();
+        for (name, labels) in mentions(&query) {
+            let Some(own) = labels_in_queries(&metrics, &name) else {
+                wrong.push(format!("{place}: {name} is no metric"));
+                continue;
+            };
+            let strange = labels.iter().filter(|label| !own.contains(label.as_str()));
+            wrong.extend(strange.map(|label| format!("{place}: {name} has no label {label}")));
+            known.extend(own);
+        }
+        let strange = grouped_by(&query).into_iter();
+        let strange = strange.filter(|label| !known.contains(label));
+        wrong.extend(strange.map(|label| format!("{place}: no label {label} in {query}")));
+    }
+    none(wrong);
+}
+
+/// By its own parser: each is the expression of a rule.
+#[test]
+fn queries_are_read_by_prometheus() {
+    let mut rules = String::from("groups:\n- name: documents\n  rules:\n");
+    for block in blocks_of("promql") {
+        let query = block.lines.join(" ");
+        let record = "a:b:c";
+        writeln!(
+            rules,
+            "  - record: {record}\n    expr: '{query}'\n    labels: {{ place: '{}' }}",
+            block.place
+        )
+        .expect("a string");
+    }
+    let scratch = Scratch::new();
+    let file = scratch.file("rules.yaml", &rules);
+    process::run(Command::new("promtool").args(["check", "rules"]).arg(file));
+}
+
+/// What follows this key in a file of deploy/, each to the end of its block: more lines belong to it while they are further in.
+fn queries_of(file: &str, key: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join(file)).expect(file);
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let lines: Vec<&str> = text.lines().collect();
+    let starts = (0..lines.len()).filter(|at| lines[*at].trim_start().starts_with(key));
+    starts
+        .map(|at| {
+            let more = lines[at + 1..].iter();
+            let more = more.take_while(|line| indent(line) > indent(lines[at]));
+            let query: Vec<&str> = std::iter::once(&lines[at]).chain(more).copied().collect();
+            (format!("{file}:{}", at + 1), query.join(" "))
+        })
+        .collect()
 }

@@ -23,7 +23,6 @@ mod stage;
 
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -230,93 +229,6 @@ fn inventories_and_configurations_are_read() {
             );
         }
     }
-}
-
-#[test]
-fn metrics_are_those_of_the_agent() {
-    let metrics = figures::metrics();
-    let programs = sources_of("dfw-ebpf/src");
-    let mut wrong = Vec::new();
-    for document in documents() {
-        for (word, labels) in figures::mentions(&document.text) {
-            match metrics.get(word.strip_suffix("_bucket").unwrap_or(&word)) {
-                Some(known) => wrong.extend(
-                    labels
-                        .iter()
-                        .filter(|label| !known.contains(*label))
-                        .map(|label| format!("{}: {word} has no label {label}", document.name)),
-                ),
-                None if programs.contains(&format!("fn {word}(")) => {}
-                None => wrong.push(format!("{}: {word} is no metric or program", document.name)),
-            }
-        }
-    }
-    none(wrong);
-}
-
-#[test]
-fn queries_name_metrics_and_labels_that_exist() {
-    let metrics = figures::metrics();
-    let mut queries: Vec<(String, String)> = blocks_of("promql")
-        .into_iter()
-        .map(|block| (block.place, block.lines.join(" ")))
-        .collect();
-    queries.extend(queries_of("deploy/prometheus-rules.yaml", "expr: "));
-    queries.extend(queries_of("deploy/grafana-dashboard.json", "\"expr\": "));
-    queries.extend(queries_of("deploy/grafana-dashboard.json", "\"query\": "));
-    assert!(queries.len() > 30, "{queries:#?}");
-    let mut wrong = Vec::new();
-    for (place, query) in queries {
-        let mut known = BTreeSet::new();
-        for (name, labels) in figures::mentions(&query) {
-            let Some(own) = figures::labels_in_queries(&metrics, &name) else {
-                wrong.push(format!("{place}: {name} is no metric"));
-                continue;
-            };
-            let strange = labels.iter().filter(|label| !own.contains(label.as_str()));
-            wrong.extend(strange.map(|label| format!("{place}: {name} has no label {label}")));
-            known.extend(own);
-        }
-        let strange = figures::grouped_by(&query).into_iter();
-        let strange = strange.filter(|label| !known.contains(label));
-        wrong.extend(strange.map(|label| format!("{place}: no label {label} in {query}")));
-    }
-    none(wrong);
-}
-
-/// By its own parser: each is the expression of a rule.
-#[test]
-fn queries_are_read_by_prometheus() {
-    let mut rules = String::from("groups:\n- name: documents\n  rules:\n");
-    for block in blocks_of("promql") {
-        let query = block.lines.join(" ");
-        let record = "a:b:c";
-        writeln!(
-            rules,
-            "  - record: {record}\n    expr: '{query}'\n    labels: {{ place: '{}' }}",
-            block.place
-        )
-        .expect("a string");
-    }
-    let scratch = Scratch::new();
-    let file = scratch.file("rules.yaml", &rules);
-    process::run(Command::new("promtool").args(["check", "rules"]).arg(file));
-}
-
-/// What follows this key in a file of deploy/, each to the end of its block: more lines belong to it while they are further in.
-fn queries_of(file: &str, key: &str) -> Vec<(String, String)> {
-    let text = fs::read_to_string(root().join(file)).expect(file);
-    let indent = |line: &str| line.len() - line.trim_start().len();
-    let lines: Vec<&str> = text.lines().collect();
-    let starts = (0..lines.len()).filter(|at| lines[*at].trim_start().starts_with(key));
-    starts
-        .map(|at| {
-            let more = lines[at + 1..].iter();
-            let more = more.take_while(|line| indent(line) > indent(lines[at]));
-            let query: Vec<&str> = std::iter::once(&lines[at]).chain(more).copied().collect();
-            (format!("{file}:{}", at + 1), query.join(" "))
-        })
-        .collect()
 }
 
 /// What the agent is quoted with, `…` for what differs.
