@@ -251,6 +251,7 @@ impl Args {
             Some(why) if self.agent.is_some() => {
                 writeln!(out, "the agent as {} cannot start here: {why}", way.name())?;
             }
+            _ if way == Way::None => writeln!(out, "the agent is started by you: `dfw run`")?,
             _ => writeln!(out, "the agent runs as: {}", way.name())?,
         }
         Ok(way)
@@ -299,7 +300,6 @@ impl Args {
             return Ok(false);
         }
         show::proposals(out, proposals)?;
-        writeln!(out)?;
         // What is learned from traffic is exact, and must not be widened by a guess.
         let question = "Shall this draft count, in audit? Else it stands in the file as comments";
         Ok(self.draft || answers.agree(out, question, false)?)

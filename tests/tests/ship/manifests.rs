@@ -42,7 +42,8 @@ impl Grants {
                 .map(|(name, value)| format!("{}={}", text(name), text(value)))
                 .collect(),
             mounts: mounts
-                .map(|volume| volume.split_once(':').expect("source:target").1.to_owned())
+                .map(|volume| volume.split_once(':').expect("source:target").1)
+                .map(|target| target.trim_end_matches(":ro").to_owned())
                 .collect(),
             is_read_only: service["read_only"] == Yaml::Boolean(true),
             is_host_network: service["network_mode"].as_str() == Some("host")
