@@ -44,14 +44,16 @@ pub(crate) const SERVICES: [Service; 5] = [
         name: "db",
         number: 13,
         port: 5432,
-        options: &["--user", "70:70"],
+        options: &[],
         command: &[
             "sh",
             "-ec",
-            "bin=/usr/lib/postgresql/15/bin; \
-             $bin/initdb -D /tmp/data -U app --auth trust --no-sync >/dev/null; \
-             echo 'host all all all trust' >>/tmp/data/pg_hba.conf; \
-             exec $bin/postgres -D /tmp/data -c listen_addresses='*' -c fsync=off -k /tmp",
+            "mkdir /tmp/data; /usr/bin/chown 70:70 /tmp/data; \
+             exec /usr/bin/setpriv --reuid=70 --regid=70 --clear-groups sh -ec \"\
+             bin=/usr/lib/postgresql/15/bin; \
+             \\$bin/initdb -D /tmp/data -U app --auth trust --no-sync >/dev/null; \
+             echo host all all all trust >>/tmp/data/pg_hba.conf; \
+             exec \\$bin/postgres -D /tmp/data -c listen_addresses='*' -c fsync=off -k /tmp/data\"",
         ],
     },
     Service {
@@ -165,7 +167,7 @@ impl Site {
             &format!("--ip={v4}"),
             &format!("--ip6={v6}"),
             &format!("--network-alias={}", service.name),
-            "--tmpfs=/tmp:mode=1777",
+            "--tmpfs=/tmp",
             &format!("--volume={FILES}:/stack:ro"),
             &format!("--volume={FILES}/passwd:/etc/passwd:ro"),
             &format!("--volume={FILES}/group:/etc/group:ro"),

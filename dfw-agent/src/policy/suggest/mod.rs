@@ -268,6 +268,16 @@ fn one(
     if left_out > 0 {
         notes.push(format!("{left_out} rules are left out, those that were needed least: one container has no room for more"));
     }
+    // By what stays, and not by a mode that says nothing of rules.
+    let mode_label = format!("{}mode", node.options.prefix);
+    let is_governed = who.is_governed(node, subject, |container| {
+        let mut labels = match wish.form {
+            Form::Labels => stays(node, container),
+            Form::Policy => container.labels.clone(),
+        };
+        labels.remove(&mode_label);
+        labels
+    });
     let mut lines = Vec::new();
     for direction in Direction::ALL {
         let own = drafts.iter().filter(|(side, _)| *side == direction);
@@ -280,7 +290,7 @@ fn one(
                 .into_iter()
                 .flat_map(|text| denials(direction, text)),
         );
-        if evidence.is_empty() && replaced.is_none() && before.has_rules(who, subject, direction) {
+        if evidence.is_empty() && replaced.is_none() && is_governed {
             continue;
         }
         let taken = container.map(|container| &container.labels);
@@ -292,7 +302,6 @@ fn one(
         };
         lines.extend(layout.lay(evidence));
     }
-    let mode_label = format!("{}mode", node.options.prefix);
     let mode_label = container.and_then(|container| container.labels.get(&mode_label));
     Suggestion {
         subject: subject.clone(),

@@ -1,9 +1,6 @@
 //! Sightings sent as packets through what other labels would be compiled to, were everybody to enforce.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use dfw_common::reason::Direction;
 
@@ -62,17 +59,6 @@ impl Proof {
     pub(super) fn allows(&mut self, who: &Who<'_>, subject: &Subject, sighting: &Sighting) -> bool {
         let sides = self.sides(who, subject, sighting);
         !sides.is_empty() && sides.iter().all(|side| side.verdict == "allow")
-    }
-
-    /// Whether rules of one direction are in force for it.
-    pub(super) fn has_rules(&self, who: &Who<'_>, subject: &Subject, direction: Direction) -> bool {
-        let endpoints = who.endpoints(subject).iter();
-        let compiled = endpoints.filter_map(|one| self.node.compiled.endpoints.get(&one.ifindex));
-        let policies: BTreeSet<u32> = compiled.map(|compiled| compiled.policy).collect();
-        let mut rules = self.node.compiled.rules.iter();
-        rules.any(|((policy, _), rule)| {
-            policies.contains(policy) && rule.direction == direction && !rule.ceiling
-        })
     }
 
     /// What it saw and would be denied, in words.

@@ -79,6 +79,24 @@ impl<'a> Who<'a> {
         modes.min()
     }
 
+    /// Whether it would be governed with other labels; then a side of which they say nothing is closed.
+    pub(super) fn is_governed(
+        &self,
+        node: &InForce,
+        subject: &Subject,
+        labels: impl Fn(&Container) -> BTreeMap<String, String>,
+    ) -> bool {
+        self.endpoints(subject).iter().any(|endpoint| {
+            let mut networks = node.inventory.networks.iter();
+            let network = networks.find(|bound| bound.ifindex == endpoint.network);
+            let container = Container {
+                labels: labels(&endpoint.container),
+                ..Container::clone(&endpoint.container)
+            };
+            network.is_some_and(|bound| node.options.governs(&container, &bound.network))
+        })
+    }
+
     pub(super) fn is_compose(&self, subject: &Subject) -> bool {
         let Subject::Service { project, service } = subject else {
             return false;
