@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn there_are_as_many_as_asked_for() {
         for rules in [0, 1, 10, 100, 1_000, 10_000] {
-            let counted = many(rules).iter().map(|(_, text)| {
+            let labels = many(rules);
+            let counted = labels.iter().map(|(_, text)| {
                 let (ports, peers) = text.split_once(" from ").expect("a rule");
                 ports.split(',').count() * peers.split(',').count()
             });

@@ -62,9 +62,7 @@ impl FromStr for Mode {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|mode| mode.name() == text);
-        found.ok_or_else(|| {
-            format!("`{text}` is none of rr, crr, udp, bulk, small-bulk")
-        })
+        found.ok_or_else(|| format!("`{text}` is none of rr, crr, udp, bulk, small-bulk"))
     }
 }
 
@@ -97,7 +95,10 @@ mod tests {
     #[test]
     fn results_are_read_as_they_were_written() {
         for times in [None, Some((20_000, 31_000))] {
-            let measured = Measured { rate: 1234.5, times };
+            let measured = Measured {
+                rate: 1234.5,
+                times,
+            };
             assert_eq!(measured.to_string().parse(), Ok(measured));
         }
         assert!("fast".parse::<Measured>().is_err());

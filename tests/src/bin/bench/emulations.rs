@@ -70,8 +70,12 @@ pub(crate) fn whalewall_containers(ends: &Ends<'_>) -> String {
 pub(crate) fn whalewall_rules(ends: &Ends<'_>) -> String {
     let [client, server] = [ends.client, ends.server].map(|end| end.v4.to_string());
     let peer = |number| format!("10.99.2.{number}");
-    let mut of_client: Vec<_> = (1..PAIRS).map(|number| (client.clone(), peer(number))).collect();
-    let mut of_server: Vec<_> = (1..PAIRS).map(|number| (peer(number), server.clone())).collect();
+    let mut of_client: Vec<_> = (1..PAIRS)
+        .map(|number| (client.clone(), peer(number)))
+        .collect();
+    let mut of_server: Vec<_> = (1..PAIRS)
+        .map(|number| (peer(number), server.clone()))
+        .collect();
     for pairs in [&mut of_client, &mut of_server] {
         pairs.push((client.clone(), server.clone()));
     }

@@ -20,7 +20,10 @@ pub(crate) fn watch() {
     thread::spawn(move || {
         while signals.wait().is_ok() {
             if CAME.swap(true, Ordering::Relaxed) {
-                eprintln!("interrupted again: what is left is named dfwt-{}-*", process::id());
+                eprintln!(
+                    "interrupted again: what is left is named dfwt-{}-*",
+                    process::id()
+                );
                 process::exit(1);
             }
             eprintln!("interrupted: cleaning up");

@@ -23,7 +23,9 @@ pub(crate) fn set_one_cpu_apart() -> usize {
     if rest.count() > 0 {
         sched_setaffinity(None, &rest).expect("they were there");
     } else {
-        eprintln!("warning: there is one processor only: agents and engines disturb what is measured");
+        eprintln!(
+            "warning: there is one processor only: agents and engines disturb what is measured"
+        );
     }
     last
 }
@@ -35,7 +37,9 @@ pub(crate) fn pinned(cpu: usize) -> [String; 3] {
 
 /// The day and the minute.
 pub(crate) fn date() -> String {
-    let date = Command::new("date").args(["--utc", "+%Y-%m-%d %H:%M"]).output();
+    let date = Command::new("date")
+        .args(["--utc", "+%Y-%m-%d %H:%M"])
+        .output();
     let date = date.expect("coreutils").stdout;
     String::from_utf8_lossy(&date).trim().to_owned()
 }
@@ -68,7 +72,9 @@ fn processor() -> String {
     let values = |key: &str| {
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         let values = lines.filter(|(name, _)| name.trim() == key);
-        values.map(|(_, value)| value.trim().to_owned()).collect::<Vec<_>>()
+        values
+            .map(|(_, value)| value.trim().to_owned())
+            .collect::<Vec<_>>()
     };
     let names = values("model name");
     let name = names.first().map_or(std::env::consts::ARCH, String::as_str);

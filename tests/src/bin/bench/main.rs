@@ -105,7 +105,10 @@ fn traffic(pairs: u32, slice: Duration, few: bool, out: &PathBuf) -> ExitCode {
             date: began,
             versions,
         },
-        contenders: stages.iter().map(|stage| stage.contender.describe()).collect(),
+        contenders: stages
+            .iter()
+            .map(|stage| stage.contender.describe())
+            .collect(),
         slices,
     };
     let text = serde_json::to_string(&results).expect("plain values");

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dfw_tests::{Agent, process};
 use dfw_probe::traffic::{Measured, Mode};
+use dfw_tests::{Agent, process};
 
 use crate::{
     interrupt, machine,
@@ -126,7 +126,10 @@ impl Trial {
         let to = SocketAddr::new(address, PORT).to_string();
         probe.args(["load", mode.name(), &to, &milliseconds]);
         let printed = process::run(&mut probe);
-        printed.trim().parse().expect("the probe prints a measurement")
+        printed
+            .trim()
+            .parse()
+            .expect("the probe prints a measurement")
     }
 }
 
@@ -193,7 +196,9 @@ fn order(round: u32, count: usize) -> Vec<usize> {
 
 fn counters(stages: &[Stage], agents: &[Option<Agent<'_>>]) -> Vec<u64> {
     let pairs = stages.iter().zip(agents);
-    pairs.map(|(stage, agent)| stage.counted(agent.as_ref())).collect()
+    pairs
+        .map(|(stage, agent)| stage.counted(agent.as_ref()))
+        .collect()
 }
 
 /// Two packets for each request, one for each datagram and each denied frame.

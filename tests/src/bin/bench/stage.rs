@@ -65,10 +65,14 @@ impl Stage {
         serve.args(["serve", &PORT.to_string()]);
         let log = logs.path().join("server");
         let mut server = Daemon::start(&mut serve, &log);
-        server.expect("the server serves", std::time::Duration::from_secs(5), || {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            said.contains("serving").then_some(())
-        });
+        server.expect(
+            "the server serves",
+            std::time::Duration::from_secs(5),
+            || {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                said.contains("serving").then_some(())
+            },
+        );
         Self {
             contender,
             _server: server,
@@ -115,7 +119,9 @@ impl End {
     /// MAC of its interface.
     pub(crate) fn mac(&self) -> String {
         let text = self.netns.run("ip -oneline link show eth0");
-        let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
+        let mut words = text
+            .split_whitespace()
+            .skip_while(|word| *word != "link/ether");
         words.nth(1).expect("a veth has a MAC").to_owned()
     }
 }
@@ -124,7 +130,10 @@ type Labels = Vec<(String, String)>;
 
 fn labels(rules: usize) -> [Labels; 2] {
     let ports = format!("tcp/{PORT},udp/{PORT}");
-    let client = vec![("dfw.egress".to_owned(), format!("{ports} to container:{SERVER}"))];
+    let client = vec![(
+        "dfw.egress".to_owned(),
+        format!("{ports} to container:{SERVER}"),
+    )];
     let mut server = dfw_tests::rules::many(rules);
     server.push((
         "dfw.ingress.client".to_owned(),

@@ -29,7 +29,10 @@ fn head(text: &mut String, cells: &[&str]) {
 /// Everybody over the plain bridge, with the date.
 pub(crate) fn short(results: &Results) -> String {
     let mut text = String::new();
-    head(&mut text, &["over a plain bridge", "RR", "CRR", "small UDP", "bulk TCP"]);
+    head(
+        &mut text,
+        &["over a plain bridge", "RR", "CRR", "small UDP", "bulk TCP"],
+    );
     for contender in &results.contenders {
         let cells = SHORT.map(|trial| {
             let ratio = results.ratio(trial, &contender.id, PLAIN, Of::Rate);
@@ -41,7 +44,11 @@ pub(crate) fn short(results: &Results) -> String {
             row(&mut text, &cells);
         }
     }
-    let Settings { date, kernel, pairs } = Settings::of(results);
+    let Settings {
+        date,
+        kernel,
+        pairs,
+    } = Settings::of(results);
     let _ = writeln!(
         text,
         "\nMedian ratio of {pairs} pairs, {date} UTC, Linux {kernel}, both ends on one processor."
@@ -123,16 +130,28 @@ fn contenders(text: &mut String, contenders: &[Description]) {
 }
 
 fn title<'a>(results: &'a Results, id: &'a str) -> &'a str {
-    let found = results.contenders.iter().find(|contender| contender.id == id);
+    let found = results
+        .contenders
+        .iter()
+        .find(|contender| contender.id == id);
     found.map_or(id, |contender| &contender.title)
 }
 
 /// Against whom, and whether it is what was aimed at.
 fn comparisons(text: &mut String, results: &Results) {
     let _ = writeln!(text, "## Against what was aimed at\n");
-    head(text, &["who", "against", "what", "ratio", "95 %", "aim", ""]);
+    head(
+        text,
+        &["who", "against", "what", "ratio", "95 %", "aim", ""],
+    );
     for comparison in COMPARISONS {
-        let &super::aims::Comparison { of, trial, id, to, aim } = comparison;
+        let &super::aims::Comparison {
+            of,
+            trial,
+            id,
+            to,
+            aim,
+        } = comparison;
         let Some(ratio) = results.ratio(trial, id, to, of) else {
             continue;
         };
@@ -195,7 +214,11 @@ fn of_trial(text: &mut String, results: &Results, trial: &str, unit: &str) {
             cells.extend([String::new(), String::new(), String::new()]);
         } else {
             let word = if ratio.is_equal(&null) { "equal" } else { "" };
-            cells.extend([format!("{:.3}", ratio.median), interval3(&ratio), word.to_owned()]);
+            cells.extend([
+                format!("{:.3}", ratio.median),
+                interval3(&ratio),
+                word.to_owned(),
+            ]);
         }
         for of in [Of::Median, Of::P99] {
             let time = results.absolute(trial, id, of);
@@ -239,10 +262,32 @@ fn packets(text: &mut String, cost: &Cost, plots: &[Plot]) {
     }
     head(
         text,
-        &["path", "family", "rules", "endpoints", "flows", "ns", "least", "null", "aim", ""],
+        &[
+            "path",
+            "family",
+            "rules",
+            "endpoints",
+            "flows",
+            "ns",
+            "least",
+            "null",
+            "aim",
+            "",
+        ],
     );
     for packet in &cost.packets {
-        let Packet { what, family, rules, endpoints, flows, median, least, null, aim, .. } = packet;
+        let Packet {
+            what,
+            family,
+            rules,
+            endpoints,
+            flows,
+            median,
+            least,
+            null,
+            aim,
+            ..
+        } = packet;
         let verdict = aim.map(|aim| if *median <= aim { "met" } else { "missed" });
         row(
             text,
@@ -267,7 +312,13 @@ fn figures(text: &mut String, cost: &Cost) {
     let _ = writeln!(text, "## Changes, memory, processor\n");
     head(text, &["what", "", "", "aim", ""]);
     for figure in &cost.figures {
-        let verdict = figure.aim.map(|aim| if aim.is_met(figure.value) { "met" } else { "missed" });
+        let verdict = figure.aim.map(|aim| {
+            if aim.is_met(figure.value) {
+                "met"
+            } else {
+                "missed"
+            }
+        });
         row(
             text,
             &[
@@ -291,6 +342,9 @@ mod tests {
 
     #[test]
     fn digits_are_grouped() {
-        assert_eq!([7.0, 999.4, 1000.0, 1_234_567.0].map(thousands), ["7", "999", "1 000", "1 234 567"]);
+        assert_eq!(
+            [7.0, 999.4, 1000.0, 1_234_567.0].map(thousands),
+            ["7", "999", "1 000", "1 234 567"]
+        );
     }
 }

@@ -17,7 +17,8 @@ const MARKERS: [&str; 2] = ["<!-- figures -->", "<!-- end of figures -->"];
 /// Writes it into a directory, and the short table into a document that has its markers.
 pub(crate) fn write(traffic: &Path, cost: &Path, out: &Path, readme: Option<&Path>) {
     let traffic = Results::read(traffic);
-    let text = fs::read_to_string(cost).unwrap_or_else(|error| panic!("{}: {error}", cost.display()));
+    let text =
+        fs::read_to_string(cost).unwrap_or_else(|error| panic!("{}: {error}", cost.display()));
     let cost: Cost =
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", cost.display()));
     fs::create_dir_all(out).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
@@ -43,7 +44,8 @@ fn put(path: &Path, text: &str) {
 fn replace_between(text: &str, new: &str) -> String {
     let parts = text.split_once(MARKERS[0]);
     let parts = parts.and_then(|(before, rest)| Some((before, rest.split_once(MARKERS[1])?.1)));
-    let (before, after) = parts.unwrap_or_else(|| panic!("no lines {MARKERS:?} to put the table between"));
+    let (before, after) =
+        parts.unwrap_or_else(|| panic!("no lines {MARKERS:?} to put the table between"));
     format!("{before}{}{after}", marked(new))
 }
 

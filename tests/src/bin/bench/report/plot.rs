@@ -31,8 +31,15 @@ const LINES: [RGBColor; 4] = [
 
 /// Each of them.
 pub(crate) fn all(results: &Results, cost: &Cost) -> Vec<Plot> {
-    let mut plots: Vec<_> = TRIALS.iter().filter_map(|trial| of_trial(results, trial.name, trial.title)).collect();
-    plots.extend(Varied::ALL.into_iter().filter_map(|varied| growth(cost, varied)));
+    let mut plots: Vec<_> = TRIALS
+        .iter()
+        .filter_map(|trial| of_trial(results, trial.name, trial.title))
+        .collect();
+    plots.extend(
+        Varied::ALL
+            .into_iter()
+            .filter_map(|varied| growth(cost, varied)),
+    );
     plots
 }
 
@@ -42,7 +49,11 @@ fn of_trial(results: &Results, trial: &str, title: &str) -> Option<Plot> {
         .iter()
         .filter_map(|contender| {
             let ratio = results.ratio(trial, &contender.id, PLAIN, Of::Rate)?;
-            Some((contender.title.as_str(), contender.id.contains("dfw"), ratio))
+            Some((
+                contender.title.as_str(),
+                contender.id.contains("dfw"),
+                ratio,
+            ))
         })
         .filter(|(name, ..)| *name != "plain bridge")
         .collect();
@@ -58,7 +69,11 @@ fn of_trial(results: &Results, trial: &str, title: &str) -> Option<Plot> {
 fn draw_bars(title: &str, bars: &[(&str, bool, Estimate)]) -> String {
     let mut svg = String::new();
     let height = 70 + BAR * bars.len() as u32;
-    let most = bars.iter().map(|(.., ratio)| ratio.high).fold(1.2, f64::max) * 1.08;
+    let most = bars
+        .iter()
+        .map(|(.., ratio)| ratio.high)
+        .fold(1.2, f64::max)
+        * 1.08;
     let count = bars.len() as f64;
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
@@ -98,8 +113,12 @@ fn draw_bars(title: &str, bars: &[(&str, bool, Estimate)]) -> String {
                 .expect("a string takes it");
             let place = chart.backend_coord(&(0.0, middle));
             let style = ("sans-serif", 13).into_font().color(&INK);
-            area.draw(&Text::new((*name).to_owned(), (12, place.1 - 6), style.clone()))
-                .expect("a string takes it");
+            area.draw(&Text::new(
+                (*name).to_owned(),
+                (12, place.1 - 6),
+                style.clone(),
+            ))
+            .expect("a string takes it");
             let figure = format!("{:.2}", ratio.median);
             let beside = chart.backend_coord(&(ratio.high, middle));
             area.draw(&Text::new(figure, (beside.0 + 6, beside.1 - 6), style))
@@ -162,12 +181,15 @@ fn draw_lines(title: &str, axis: &str, lines: &[(String, Vec<Point>)]) -> String
             .draw()
             .expect("a string takes it");
         for ((name, points), colour) in lines.iter().zip(LINES.into_iter().cycle()) {
-            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3);
+            let line =
+                LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3);
             chart
                 .draw_series(line)
                 .expect("a string takes it")
                 .label(name)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
+                .legend(move |(x, y)| {
+                    Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled())
+                });
         }
         chart
             .configure_series_labels()

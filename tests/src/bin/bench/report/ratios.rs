@@ -31,7 +31,8 @@ impl Results {
     fn values(&self, trial: &str, id: &str, of: Of) -> BTreeMap<u32, f64> {
         let slices = self.slices.iter();
         let own = slices.filter(|slice| slice.trial == trial && slice.id == id);
-        own.filter_map(|slice| Some((slice.round, of.value(slice)?))).collect()
+        own.filter_map(|slice| Some((slice.round, of.value(slice)?)))
+            .collect()
     }
 
     /// What was measured; none where it was not.
@@ -43,7 +44,9 @@ impl Results {
     pub(crate) fn ratio(&self, trial: &str, id: &str, to: &str, of: Of) -> Option<Estimate> {
         let below = self.values(trial, to, of);
         let above = self.values(trial, id, of);
-        let ratios = above.iter().filter_map(|(round, value)| Some(value / below.get(round)?));
+        let ratios = above
+            .iter()
+            .filter_map(|(round, value)| Some(value / below.get(round)?));
         Estimate::of(ratios.collect())
     }
 
