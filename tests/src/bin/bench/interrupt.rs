@@ -1,34 +1,25 @@
 //! Ctrl-C ends the run between two measurements, so that everything that was made is removed as at its end.
 
-use std::{
-    process,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicBool, Ordering},
 };
 
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
-static CAME: AtomicBool = AtomicBool::new(false);
+static CAME: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// From now on SIGINT and SIGTERM are noted; the second of them ends the process at once.
 pub(crate) fn watch() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    // Threads that are started later take it over; commands do not (std::process).
-    signals.thread_block().expect("these can be blocked");
-    thread::spawn(move || {
-        while signals.wait().is_ok() {
-            if CAME.swap(true, Ordering::Relaxed) {
-                eprintln!(
-                    "interrupted again: what is left is named dfwt-{}-*",
-                    process::id()
-                );
-                process::exit(1);
-            }
-            eprintln!("interrupted: cleaning up");
-        }
-    });
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first one only arms it.
+        let armed = flag::register_conditional_shutdown(signal, 1, Arc::clone(&CAME));
+        let noted = armed.and_then(|_| flag::register(signal, Arc::clone(&CAME)));
+        noted.expect("these can be caught");
+    }
 }
 
 /// Whether one came.

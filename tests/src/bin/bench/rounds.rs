@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -104,7 +105,8 @@ impl Trial {
         }
     }
 
-    fn run(&self, stage: &Stage, effort: Effort) -> Measured {
+    /// None when interrupted: the probe is too.
+    fn run(&self, stage: &Stage, effort: Effort) -> Option<Measured> {
         let [program, arguments @ ..] = machine::pinned(effort.cpu);
         let mut probe = stage.client().netns.command(&program);
         probe.args(arguments).arg(env!("DFW_PROBE"));
@@ -116,21 +118,29 @@ impl Trial {
             What::Denied => {
                 let to = SocketAddr::new(server.v4, DENIED_PORT);
                 probe.args(["blast", &milliseconds, &format!("{to}@{}", server.mac())]);
-                let sent: f64 = process::run(&mut probe).trim().parse().expect("a number");
-                return Measured {
+                let sent: f64 = printed(&mut probe)?.trim().parse().expect("a number");
+                return Some(Measured {
                     rate: sent / effort.slice.as_secs_f64(),
                     times: None,
-                };
+                });
             }
         };
         let to = SocketAddr::new(address, PORT).to_string();
         probe.args(["load", mode.name(), &to, &milliseconds]);
-        let printed = process::run(&mut probe);
-        printed
-            .trim()
-            .parse()
-            .expect("the probe prints a measurement")
+        let measured = printed(&mut probe)?.trim().parse();
+        Some(measured.expect("the probe prints a measurement"))
     }
+}
+
+/// What a command prints; none when interrupted, which ends whatever shares the terminal.
+fn printed(command: &mut Command) -> Option<String> {
+    let output = process::output(command);
+    if interrupt::came() {
+        return None;
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Measures; none when interrupted.
@@ -149,14 +159,11 @@ pub(crate) fn run(
         let first = slices.len();
         for trial in TRIALS {
             for at in order(round, stages.len()) {
-                if interrupt::came() {
-                    return None;
-                }
                 let stage = &stages[at];
                 if !trial.takes(stage) {
                     continue;
                 }
-                let measured = trial.run(stage, effort);
+                let measured = trial.run(stage, effort)?;
                 slices.push(Slice {
                     round,
                     trial: trial.name.to_owned(),
@@ -180,7 +187,7 @@ pub(crate) fn run(
             left.as_secs()
         );
     }
-    Some(slices)
+    (!interrupt::came()).then_some(slices)
 }
 
 /// Everybody after everybody else and before: each second round goes backwards, and each pair of rounds begins with
