@@ -85,6 +85,15 @@ pub struct Settings {
     #[arg(long, env = "DFW_BPFFS", hide_env_values = true, value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
 
+    /// Redirect packets between containers that enforce past their bridge [default: on]
+    #[arg(
+        long,
+        env = "DFW_FAST_PATH",
+        hide_env_values = true,
+        value_name = "SWITCH"
+    )]
+    pub fast_path: Option<FastPath>,
+
     /// Form of the log lines on stderr [default: text]
     #[arg(
         long,
@@ -137,6 +146,17 @@ impl Unlabelled {
     }
 }
 
+/// Whether packets between neighbours may be redirected past their bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FastPath {
+    /// Where both ends enforce and nobody else looks at the packets in between
+    #[default]
+    On,
+    /// Every packet takes the bridge
+    Off,
+}
+
 /// Where endpoints come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -169,6 +189,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Directory of the pinned links and maps.
     pub bpffs: PathBuf,
+    /// Whether packets may be redirected past their bridge.
+    pub fast_path: FastPath,
     /// Form of the log.
     pub log_format: Format,
     /// Least severe messages that are logged.
@@ -267,6 +289,7 @@ impl Settings {
             listen: self.listen.or(below.listen),
             socket: self.socket.or(below.socket),
             bpffs: self.bpffs.or(below.bpffs),
+            fast_path: self.fast_path.or(below.fast_path),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
         }
@@ -297,6 +320,7 @@ impl Settings {
             listen,
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
             bpffs: self.bpffs.unwrap_or_else(|| DEFAULT_BPFFS.into()),
+            fast_path: self.fast_path.unwrap_or_default(),
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_default(),
         })

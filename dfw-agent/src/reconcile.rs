@@ -4,6 +4,7 @@
 mod ports;
 mod tampering;
 mod view;
+mod ways;
 
 use std::{
     borrow::Cow,
@@ -12,9 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted, with_programs};
+use self::{
+    ports::{born_unseen, is_awaited, name_of, nameless_endpoint, wanted, with_programs},
+    ways::detours,
+};
 use crate::{
-    model::{Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
+    model::{Detour, Finding, Inventory, Level, Links, Role, Snapshot, View, bind},
     policy::{self, Compiled, Compiler, InForce, Mode, Options, RuleTexts, Select},
 };
 
@@ -98,11 +102,22 @@ pub trait Datapath {
     /// ifindexes of the endpoints whose policy is in the kernel.
     fn endpoints(&self) -> BTreeSet<u32>;
 
-    /// Makes the kernel hold what was compiled.
+    /// Makes the kernel hold what was compiled; between the endpoints in `redirects` packets go past their bridge.
     ///
     /// # Errors
     /// The last good policy is in force then.
-    fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, Self::Error>;
+    fn apply(
+        &mut self,
+        compiled: &Compiled,
+        enforcing: bool,
+        redirects: &BTreeSet<u32>,
+    ) -> Result<Applied, Self::Error>;
+
+    /// What keeps every packet on the bridge; none when some may be redirected past it.
+    fn detour(&self) -> Option<Detour>;
+
+    /// Interfaces that have programs of others beside ours, as far as was seen at the last look.
+    fn crowded(&self) -> BTreeSet<u32>;
 
     /// Keeps apart all ports of bridges that are not in the set, whoever's they are; none: keeps nobody apart.
     ///
@@ -201,6 +216,7 @@ impl<D: Datapath> Reconciler<D> {
         if !self.is_settled {
             return false;
         }
+        let before = self.datapath.crowded();
         let mut is_news = false;
         for tampering in self.datapath.repair(thorough) {
             if tampering.repaired.is_ok() {
@@ -208,7 +224,7 @@ impl<D: Datapath> Reconciler<D> {
             }
             is_news |= self.tampering.note(tampering, now);
         }
-        is_news
+        is_news || self.datapath.crowded() != before
     }
 
     /// A veth became a port of a bridge: it is to be closed at once when the bridge is managed, before anybody knows whose
@@ -274,7 +290,13 @@ impl<D: Datapath> Reconciler<D> {
         if !leaving.is_empty() {
             observer.retire(&leaving);
         }
-        let (applied, error) = match self.datapath.apply(&compiled, enforcing) {
+        let (all, crowded) = (self.datapath.detour(), self.datapath.crowded());
+        let detours = detours(&compiled, &inventory, links, all, &crowded);
+        let endpoints = compiled.endpoints.keys().copied();
+        let redirects = endpoints
+            .filter(|ifindex| !detours.contains_key(ifindex))
+            .collect();
+        let (applied, error) = match self.datapath.apply(&compiled, enforcing, &redirects) {
             Ok(applied) => (applied, None),
             Err(error) => (Applied::default(), Some(error.to_string())),
         };
@@ -341,9 +363,11 @@ impl<D: Datapath> Reconciler<D> {
             compiled: &compiled,
             governed: &governed,
             attached: &attached,
+            detours: &detours,
             findings,
         };
         let mut view = view.build();
+        view.fast_path = all;
         view.unlabelled = self.options.unlabelled.to_string();
         view.attached = is_complete && error.is_none();
         view.epoch = self.epoch;

@@ -134,6 +134,23 @@ checks! {
     /// A flow with a neighbour comes by its port.
     EstablishedNeighbour, "established-neighbour";
 
+    /// Only what is addressed to the receiver's MAC goes past the bridge.
+    RedirectMac, "redirect-mac";
+    /// Only from and to whom nobody watches on the bridge.
+    RedirectSwitch, "redirect-switch";
+    /// Only what both sides were judged for in this epoch.
+    RedirectEpoch, "redirect-epoch";
+    /// Only between neighbours on one bridge.
+    RedirectNetwork, "redirect-network";
+    /// Only between endpoints that enforce.
+    RedirectMode, "redirect-mode";
+    /// Only what both sides allow.
+    RedirectAllowed, "redirect-allowed";
+    /// Only the answers to what did not come by the bridge.
+    RedirectBridged, "redirect-bridged";
+    /// Only what the receiver's interface, which is there, would take.
+    RedirectReach, "redirect-reach";
+
     /// The source address is the sender's.
     SourceAddress, "source-address";
     /// The destination address is the receiver's.

@@ -7,6 +7,7 @@ mod established;
 mod flow;
 mod guards;
 mod judge;
+mod redirect;
 
 use self::{established::established, guards::slow};
 use crate::{
@@ -68,13 +69,15 @@ pub struct Outcome {
     pub pass: bool,
     /// Whether it opened a flow.
     pub is_new: bool,
+    /// Whether it goes to the receiver at once, past the bridge and the receiver's own hook.
+    pub redirect: bool,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// What the hook's endpoint counts.
     pub own: Tally,
-    /// What the receiver counts when its ingress side denied the packet at the sender's hook.
+    /// What the receiver counts when its hook does not see the packet: denied at the sender's, or redirected from there.
     pub peer: Tally,
-    /// The receiver's ifindex, when `peer` is counted.
+    /// The receiver's ifindex, when `peer` is counted or the packet redirected.
     pub peer_ifindex: u32,
 }
 
@@ -106,11 +109,19 @@ impl Outcome {
     pub const PASS: Self = Self {
         pass: true,
         is_new: false,
+        redirect: false,
+        pad: 0,
         own: Tally::NONE,
         peer: Tally::NONE,
         peer_ifindex: 0,
-        pad: [0; 2],
     };
+
+    /// Goes over the bridge after all: the receiver cannot be reached past it.
+    #[inline(always)]
+    pub fn over_the_bridge(&mut self) {
+        self.redirect = false;
+        self.peer = Tally::NONE;
+    }
 
     /// Dropped and counted.
     #[inline(always)]
@@ -120,14 +131,10 @@ impl Outcome {
 
     #[inline(always)]
     const fn counted(pass: bool, verdict: Verdict, reason: Reason) -> Self {
-        let own = Tally::new(verdict, reason, PolicyEntry::NO_RULE);
         Self {
             pass,
-            is_new: false,
-            own,
-            peer: Tally::NONE,
-            peer_ifindex: 0,
-            pad: [0; 2],
+            own: Tally::new(verdict, reason, PolicyEntry::NO_RULE),
+            ..Self::PASS
         }
     }
 }
@@ -173,6 +180,8 @@ impl Scratch {
             ring_base: 0,
             ring_mask: 0,
             mac: Mac::new([0; 6]),
+            redirects: 0,
+            pad: 0,
         };
         let nowhere = Address {
             kind: 0,
@@ -210,6 +219,7 @@ impl Scratch {
                 is_denied_by_peer: false,
                 is_clean: true,
                 from_initiator: true,
+                bridged: 0,
             },
             key: FlowKey {
                 low: Addr::UNSPECIFIED,
@@ -231,7 +241,8 @@ impl Scratch {
                 origin: 0,
                 initiator_low: 0,
                 state: 0,
-                pad: [0; 2],
+                bridged: 0,
+                pad: 0,
             },
             outcome: Outcome::PASS,
         }
@@ -301,7 +312,7 @@ pub fn decide<E: Env, P: Packet>(
     scratch: &mut Scratch,
 ) -> Outcome {
     let parsed = parse(packet, &mut scratch.headers);
-    let Some(me) = env.endpoint(place.ifindex) else {
+    let Some(&me) = env.endpoint(place.ifindex) else {
         return match Check::NotReady.finds(true) {
             true => Outcome::deny(Reason::NotReady),
             false => Outcome::PASS,
@@ -323,13 +334,13 @@ pub fn decide<E: Env, P: Packet>(
     let case = &mut scratch.case;
     let headers = &mut scratch.headers;
     case.is_bound = match place.hook {
-        Hook::From => headers.source_mac == me.mac,
-        Hook::To => headers.destination_mac == me.mac || headers.destination_mac.is_group(),
+        Hook::From => headers.source_mac == case.me.mac,
+        Hook::To => headers.destination_mac == case.me.mac || headers.destination_mac.is_group(),
     };
     if Check::EstablishedMac.holds(case.is_bound)
         && Check::EstablishedReadable.holds(!case.is_unreadable)
         && Check::EstablishedArp.holds(headers.ethertype != ethertype::ARP)
-        && let Some(outcome) = established(env, place, &me, headers, packet.len(), &mut scratch.key)
+        && let Some(outcome) = established(env, case, headers, &mut scratch.key)
     {
         return outcome;
     }

@@ -22,7 +22,7 @@ pub trait Env: Sized {
     fn now(&self) -> u32;
 
     /// The managed endpoint behind a host-side ifindex.
-    fn endpoint(&self, ifindex: u32) -> Option<Endpoint>;
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
 
     /// Who has exactly this address.
     fn address(&self, key: &AddressKey) -> Option<Address>;

@@ -4,7 +4,7 @@ use crate::reason::{Direction, REASONS, Reason, Verdict};
 
 /// Version of every layout in this crate, part of the pin path. Any change of a key, a value, a map or the meaning of
 /// a number bumps it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Settings, array of one.
 pub const SETTINGS: &str = "SETTINGS";

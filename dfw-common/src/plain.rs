@@ -100,8 +100,8 @@ impl Env for Plain {
         self.now
     }
 
-    fn endpoint(&self, ifindex: u32) -> Option<Endpoint> {
-        self.tables.endpoints.get(&ifindex).copied()
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
+        self.tables.endpoints.get(&ifindex)
     }
 
     fn address(&self, key: &AddressKey) -> Option<Address> {

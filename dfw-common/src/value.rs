@@ -54,6 +54,10 @@ pub struct Endpoint {
     pub ring_mask: u32,
     /// The container's MAC.
     pub mac: Mac,
+    /// 1 when nobody needs to see its packets on the bridge: they may be redirected past it, to and from its neighbours.
+    pub redirects: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Who has an exact address.
@@ -152,8 +156,11 @@ pub struct Flow {
     pub initiator_low: u8,
     /// [`crate::conntrack::state`] as a number.
     pub state: u8,
+    /// 1 when its initiator's last packet came to the receiver by the bridge, translated on the way perhaps: answers take
+    /// it too.
+    pub bridged: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 /// One position of the flow ring: which flow holds this place of its owner's quota.
@@ -269,7 +276,7 @@ impl Side {
 }
 
 const _: () = {
-    assert!(size_of::<Endpoint>() == 32);
+    assert!(size_of::<Endpoint>() == 40);
     assert!(size_of::<Address>() == 16);
     assert!(size_of::<Prefix>() == 8);
     assert!(size_of::<PolicyEntry>() == 8);

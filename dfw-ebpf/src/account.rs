@@ -6,7 +6,7 @@ use dfw_common::{
     maps as layout,
     packet::Headers,
     reason::{Direction, Reason, Verdict},
-    value::{Endpoint, Event, PolicyEntry},
+    value::{Event, PolicyEntry},
 };
 
 use crate::maps::{COUNTERS, ENDPOINT_COUNTERS, EVENT_BUDGET, EVENTS, Kernel, jiffies, slot_of};
@@ -25,16 +25,18 @@ pub(crate) fn endpoint(length: u32, place: &Place, headers: &Headers, outcome: &
             event(length, headers, place.ifindex, direction, own);
         }
     }
-    // The receiver's side, denied where the packet was sent.
+    // The receiver's side, whose hook does not see the packet.
     if peer.is_counted {
         count(outcome.peer_ifindex, Direction::Ingress, peer, length);
-        event(
-            length,
-            headers,
-            outcome.peer_ifindex,
-            Direction::Ingress,
-            peer,
-        );
+        if matches!(peer.verdict, Verdict::Deny) {
+            event(
+                length,
+                headers,
+                outcome.peer_ifindex,
+                Direction::Ingress,
+                peer,
+            );
+        }
     }
 }
 
@@ -90,9 +92,9 @@ fn event(length: u32, headers: &Headers, ifindex: u32, direction: Direction, tal
     };
     budget.spent += 1;
     budget.sent = budget.sent.wrapping_add(1);
-    let mut endpoint = Endpoint::default();
+    let (mut network, mut policy) = (0, 0);
     if let Some((_, found)) = slot_of(ifindex) {
-        endpoint = found;
+        (network, policy) = (found.network, found.policy);
     }
     entry.write(Event {
         // SAFETY: takes nothing.
@@ -101,7 +103,7 @@ fn event(length: u32, headers: &Headers, ifindex: u32, direction: Direction, tal
         destination: headers.destination,
         source_port: headers.source_port,
         destination_port: headers.destination_port,
-        network: endpoint.network,
+        network,
         ifindex,
         length,
         rule: tally.rule,
@@ -110,7 +112,7 @@ fn event(length: u32, headers: &Headers, ifindex: u32, direction: Direction, tal
         direction: direction as u8,
         verdict: tally.verdict as u8,
         reason: tally.reason as u8,
-        policy: endpoint.policy,
+        policy,
         pad: 0,
     });
     entry.submit(0);

@@ -14,19 +14,23 @@ use aya_ebpf::{
         __sk_buff,
         tcx_action_base::{TCX_DROP, TCX_NEXT},
     },
-    helpers::generated::bpf_check_mtu,
+    helpers::generated::{bpf_check_mtu, bpf_redirect_peer, bpf_skb_change_type},
     macros::classifier,
     programs::TcContext,
 };
 use aya_log_ebpf::trace;
 use dfw_common::{
     backstop::backstop,
+    check::Check,
     decide::{Hook, Place, decide},
     packet::Packet as _,
     reason::Direction,
 };
 
 use crate::{ctx::Frame, maps::Kernel};
+
+/// The packet is for this host (linux/if_packet.h).
+const PACKET_HOST: u32 = 0;
 
 /// TCX ingress of a container's host-side veth: what the container sends.
 #[classifier]
@@ -71,7 +75,12 @@ fn endpoint(ctx: &TcContext, hook: Hook) -> i32 {
     let Some(scratch) = maps::scratch() else {
         return TCX_DROP;
     };
-    let outcome = decide(&mut Kernel, &frame, &place, scratch);
+    let mut outcome = decide(&mut Kernel, &frame, &place, scratch);
+    if outcome.redirect
+        && !(has_fast_path() && Check::RedirectReach.holds(takes(ctx, outcome.peer_ifindex)))
+    {
+        outcome.over_the_bridge();
+    }
     account::endpoint(frame.len(), &place, scratch.headers(), &outcome);
     if !outcome.pass {
         log_drop(
@@ -81,7 +90,34 @@ fn endpoint(ctx: &TcContext, hook: Hook) -> i32 {
             outcome.own.reason as u8,
         );
     }
-    if outcome.pass { TCX_NEXT } else { TCX_DROP }
+    match (outcome.pass, outcome.redirect) {
+        (false, _) => TCX_DROP,
+        (true, false) => TCX_NEXT,
+        (true, true) if has_fast_path() => past_the_bridge(ctx, outcome.peer_ifindex),
+        (true, true) => TCX_DROP,
+    }
+}
+
+/// Whether the agent wants redirects (`--fast-path`). If not, the verifier sees that nothing of it can be reached, and a kernel
+/// that lacks the helpers takes the programs all the same.
+#[inline(always)]
+fn has_fast_path() -> bool {
+    // SAFETY: a whole, aligned word. The compiler must not know its value.
+    unsafe { core::ptr::read_volatile(&raw const DFW_FAST_PATH) != 0 }
+}
+
+/// Patched before the object is loaded.
+#[unsafe(no_mangle)]
+static DFW_FAST_PATH: u32 = 0;
+
+/// Gives the packet to the other end of a veth, as if that veth had carried it there.
+#[inline(always)]
+fn past_the_bridge(ctx: &TcContext, ifindex: u32) -> i32 {
+    // Its MAC is not this interface's, so that the kernel has it for somebody else's.
+    // SAFETY: a valid context; any packet may be told to be for its receiver.
+    unsafe { bpf_skb_change_type(ctx.skb.skb, PACKET_HOST) };
+    // SAFETY: takes numbers. What it returns is TCX_REDIRECT, or TCX_DROP.
+    unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
 }
 
 /// Not there at all to the verifier unless the agent was started with `--log-level trace`. A function of its own for its
@@ -114,13 +150,26 @@ fn bridge(ctx: &TcContext, hook: Hook) -> i32 {
     }
 }
 
-/// Whether this namespace has an interface of this number. The kernel looks it up before it compares anything with its MTU
-/// (`bpf_skb_check_mtu` in net/core/filter.c), and that is the cheapest way to ask.
+/// Whether this namespace has an interface of this number.
 #[inline(always)]
 fn exists(ctx: &TcContext, ifindex: u32) -> bool {
+    check_mtu(ctx, ifindex) >= 0
+}
+
+/// Whether there is an interface of this number, and the packet not larger than it takes. What is still to be cut into segments
+/// may be larger, as for a bridge (`is_skb_forwardable` in net/core/dev.c).
+#[inline(always)]
+fn takes(ctx: &TcContext, ifindex: u32) -> bool {
+    check_mtu(ctx, ifindex) == 0
+}
+
+/// Negative when there is no such interface, positive when the packet is too large. The kernel looks the interface up before
+/// it compares anything with its MTU (`bpf_skb_check_mtu` in net/core/filter.c), and that is the cheapest way to ask.
+#[inline(always)]
+fn check_mtu(ctx: &TcContext, ifindex: u32) -> i64 {
     let mut mtu = 0;
     // SAFETY: a valid context, and a word that the kernel may write.
-    unsafe { bpf_check_mtu(ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, 0) >= 0 }
+    unsafe { bpf_check_mtu(ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, 0) }
 }
 
 #[inline(always)]

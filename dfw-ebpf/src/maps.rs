@@ -72,7 +72,7 @@ pub(crate) fn jiffies() -> u32 {
 
 /// Where in the port table an endpoint lies.
 #[inline(always)]
-pub(crate) fn slot_of(ifindex: u32) -> Option<(u32, Endpoint)> {
+pub(crate) fn slot_of(ifindex: u32) -> Option<(u32, &'static Endpoint)> {
     if ifindex == 0 {
         return None;
     }
@@ -81,7 +81,7 @@ pub(crate) fn slot_of(ifindex: u32) -> Option<(u32, Endpoint)> {
         if let Some(found) = ENDPOINTS.get(slot)
             && found.ifindex == ifindex
         {
-            return Some((slot, *found));
+            return Some((slot, found));
         }
     }
     None
@@ -121,7 +121,7 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
-    fn endpoint(&self, ifindex: u32) -> Option<Endpoint> {
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
         slot_of(ifindex).map(|(_, endpoint)| endpoint)
     }
 

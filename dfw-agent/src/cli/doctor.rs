@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::{
     AgentArgs, BpffsArgs, Error, Format, OutputArgs,
     client::{Client, ClientError},
-    count, findings, write_json,
+    count, findings, status, write_json,
 };
 use crate::{
     datapath::load,
     exit::{ExitCode, Failure},
-    model::{Level, View},
+    model::{Detour, Level, View},
     telemetry::text,
 };
 
@@ -187,6 +187,31 @@ fn node(view: &View) -> Vec<Check> {
         .map(|network| format!("{}: {}", network.name, network.foreign_ports.join(", ")))
         .collect();
     let ports = count(foreign.len(), "network");
+    let kept: Vec<String> = view
+        .endpoints
+        .iter()
+        .filter_map(|one| Some((one, one.detour.filter(|detour| *detour != Detour::Mode)?)))
+        .map(|(one, detour)| {
+            let (name, describe) = (one.display_name(), detour.describe());
+            format!("{name} on {}: {describe}", one.network)
+        })
+        .collect();
+    let fast_path = Check {
+        // One word says it when it is off for all.
+        details: if view.fast_path.is_none() {
+            kept
+        } else {
+            Vec::new()
+        },
+        ..Check::new(
+            "fast path",
+            match view.fast_path {
+                Some(Detour::Kernel) => State::Warning,
+                _ => State::Ok,
+            },
+            status::fast_path(view),
+        )
+    };
     let of_level = |level| -> Vec<String> {
         let of_level = view
             .findings
@@ -213,6 +238,7 @@ fn node(view: &View) -> Vec<Check> {
             &format!("{ports} with ports that are no containers"),
             foreign,
         ),
+        fast_path,
         Check::of("errors", State::Broken, &wrong, errors),
         Check::of("warnings", State::Warning, &doubtful, warnings),
     ]
@@ -257,6 +283,7 @@ mod tests {
         warning coverage     1 container not, or less, protected
                              node-exporter\r: host-network
         ok      ports        0 networks with ports that are no containers
+        ok      fast path    on for 1 of 2 endpoints; 1 in audit or off
         broken  errors       1 error
                              [bad-rule] shop/db dfw.ingress: a port is 1 to 65535
         ok      warnings     0 warnings
@@ -278,6 +305,7 @@ mod tests {
         broken  source       docker does not answer; the last good policy is in force
         ok      coverage     0 containers not, or less, protected
         ok      ports        0 networks with ports that are no containers
+        ok      fast path    on
         ok      errors       0 errors
         ok      warnings     0 warnings
         ");

@@ -105,7 +105,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         cli::findings::tests::{finding, plain},
-        model::{NetworkView, Unprotected, UnprotectedView},
+        model::{Detour, NetworkView, Unprotected, UnprotectedView},
     };
 
     fn endpoint(service: &str, ifindex: u32) -> EndpointView {
@@ -137,6 +137,7 @@ pub(super) mod tests {
             synced: true,
             attached: true,
             unlabelled: "audit".to_owned(),
+            fast_path: None,
             epoch: 4,
             resyncs: 1,
             source_events: 40,
@@ -148,6 +149,7 @@ pub(super) mod tests {
                     service: "other".to_owned(),
                     container: "evil\"\n\x1b[31m$(id)".to_owned(),
                     mode: "audit".to_owned(),
+                    detour: Some(Detour::Mode),
                     governed: false,
                     rules: Vec::new(),
                     ..endpoint("x", 8)

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{AgentArgs, Error, Format, OutputArgs, count, findings, write_json};
 use crate::{
     exit::ExitCode,
-    model::{EndpointView, Unprotected, View},
+    model::{Detour, EndpointView, Unprotected, View},
     telemetry::text,
 };
 
@@ -65,6 +65,7 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
         )
     });
     line("endpoints", &split(view.endpoints.len(), modes))?;
+    line("fast path", &fast_path(view))?;
     if !view.overrides.is_empty() {
         let switched = view.endpoints.iter().filter(|one| one.overridden).count();
         let orders = count(view.overrides.len(), "order");
@@ -97,6 +98,27 @@ fn print(out: &mut impl Write, view: &View) -> io::Result<()> {
     })
 }
 
+/// For how many endpoints it is on, and what keeps the others on their bridge.
+pub(super) fn fast_path(view: &View) -> String {
+    if let Some(detour) = view.fast_path {
+        return match detour {
+            Detour::Off => "off".to_owned(),
+            other => format!("off: {}", other.describe()),
+        };
+    }
+    let of = |detour| {
+        let endpoints = view.endpoints.iter();
+        endpoints.filter(|one| one.detour == detour).count()
+    };
+    if view.endpoints.is_empty() {
+        return "on".to_owned();
+    }
+    let all = count(view.endpoints.len(), "endpoint");
+    let on = format!("on for {} of {all}", of(None));
+    let kept = Detour::ALL.map(|detour| (of(Some(detour)), detour.describe()));
+    parts(kept).map_or(on.clone(), |kept| format!("{on}; {kept}"))
+}
+
 /// Most endpoints that are named where there may be many.
 const NAMED: usize = 5;
 
@@ -121,17 +143,14 @@ fn audited(endpoints: &[EndpointView]) -> Option<String> {
 }
 
 /// `4: 3 enforce, 1 audit`, without what is not there.
-fn split<const N: usize>(total: usize, parts: [(usize, &str); N]) -> String {
-    let parts: Vec<String> = parts
-        .iter()
-        .filter(|(n, _)| *n != 0)
-        .map(|(n, what)| format!("{n} {what}"))
-        .collect();
-    if parts.is_empty() {
-        total.to_string()
-    } else {
-        format!("{total}: {}", parts.join(", "))
-    }
+fn split<const N: usize>(total: usize, of: [(usize, &str); N]) -> String {
+    parts(of).map_or(total.to_string(), |parts| format!("{total}: {parts}"))
+}
+
+fn parts<const N: usize>(of: [(usize, &str); N]) -> Option<String> {
+    let there = of.iter().filter(|(n, _)| *n != 0);
+    let parts: Vec<String> = there.map(|(n, what)| format!("{n} {what}")).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 #[cfg(test)]
@@ -149,6 +168,7 @@ mod tests {
         source       docker, connected, 1 listing, 40 events
         unlabelled   audit
         endpoints    2: 1 enforce, 1 audit
+        fast path    on for 1 of 2 endpoints; 1 in audit or off
         networks     1
         unprotected  1: 1 host-network
         findings     1 error
@@ -179,6 +199,7 @@ mod tests {
         assert_eq!(audited(&more[..2]), None);
         let view = View {
             endpoints: all.into_iter().chain(more).collect(),
+            fast_path: Some(Detour::Off),
             overrides: vec![OverrideView {
                 selector: "any".to_owned(),
                 mode: "audit".to_owned(),
@@ -187,9 +208,10 @@ mod tests {
             ..View::default()
         };
         let printed = plain(|out| print(out, &view));
-        let lines: Vec<&str> = printed.lines().skip(3).take(3).collect();
+        let lines: Vec<&str> = printed.lines().skip(3).take(4).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
         endpoints    9: 1 enforce, 8 audit
+        fast path    off
         switched     6 by 1 order, see `dfw mode`
         would deny   112 packets of 7 endpoints in audit: i 70, a 7, b\n 7, c 7, d 7, …
         ");
@@ -209,6 +231,7 @@ mod tests {
         source       docker, not connected, 0 listings, 0 events
         unlabelled   enforce
         endpoints    0
+        fast path    on
         networks     0
         unprotected  0
         findings     none

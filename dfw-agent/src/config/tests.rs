@@ -20,6 +20,7 @@ fn defaults() {
         listen: 127.0.0.1:10339,
         socket: "/run/dfw/dfw.sock",
         bpffs: "/sys/fs/bpf/dfw",
+        fast_path: On,
         log_format: Text,
         log_level: Info,
     }
@@ -38,6 +39,7 @@ fn every_key_of_the_file() {
         listen = "[::1]:1"
         socket = "/run/a.sock"
         bpffs = "/sys/fs/bpf/a"
+        fast-path = "off"
         log-format = "json"
         log-level = "debug"
         "#,
@@ -58,6 +60,7 @@ fn every_key_of_the_file() {
         listen: [::1]:1,
         socket: "/run/a.sock",
         bpffs: "/sys/fs/bpf/a",
+        fast_path: Off,
         log_format: Json,
         log_level: Debug,
     }
@@ -78,7 +81,7 @@ fn the_upper_layer_wins_key_by_key() {
 #[test]
 fn mistakes_name_their_place() {
     let message = |text: &str| parse(text).expect_err("invalid").to_string();
-    insta::assert_snapshot!(message("unlabelled = \"audit\"\nunlabeled = \"off\""), @"dfw.toml:2:1: unknown field `unlabeled`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`");
+    insta::assert_snapshot!(message("unlabelled = \"audit\"\nunlabeled = \"off\""), @"dfw.toml:2:1: unknown field `unlabeled`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `fast-path`, `log-format`, `log-level`");
     insta::assert_snapshot!(message("unlabelled = \"maybe\""), @"dfw.toml:1:14: unknown variant `maybe`, expected one of `audit`, `enforce`, `off`");
     insta::assert_snapshot!(message("listen = \"10339\""), @"dfw.toml:1:10: invalid socket address syntax");
     insta::assert_snapshot!(message("= 1"), @"dfw.toml:1:1: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`");

@@ -94,6 +94,8 @@ pub(super) struct Held {
     pub(super) id: u32,
     /// Whose program it has.
     pub(super) copy: Copy,
+    /// Whether programs of others are in its hook too, as of the last look.
+    pub(super) is_crowded: bool,
 }
 
 /// Which program a link has.
@@ -185,6 +187,8 @@ impl LinkSet {
                     link,
                     id: info.id,
                     copy: Copy::Former,
+                    is_crowded: sys::look(place.ifindex, place.hook)
+                        .is_ok_and(|hook| hook.programs > 1),
                 };
                 self.held.insert(place, held);
             } else {
@@ -242,6 +246,12 @@ impl LinkSet {
             .collect()
     }
 
+    /// Interfaces that have programs of others in one of their hooks.
+    pub fn crowded(&self) -> BTreeSet<u32> {
+        let crowded = self.held.iter().filter(|(_, held)| held.is_crowded);
+        crowded.map(|(place, _)| place.ifindex).collect()
+    }
+
     /// Puts the hooks of an interface that have no link yet among those that [`LinkSet::attach_next`] takes.
     pub fn plan(&mut self, ifindex: u32, role: Role) {
         let missing = Place::both(ifindex, role)
@@ -295,6 +305,7 @@ impl LinkSet {
             link,
             id: info.id,
             copy,
+            is_crowded: sys::look(place.ifindex, place.hook).is_ok_and(|hook| hook.programs > 1),
         };
         let former = self.held.insert(place, held);
         let pinned = self.pin(place);

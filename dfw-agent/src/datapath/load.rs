@@ -9,7 +9,8 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    programs::{ProgramError, ProgramFd, SchedClassifier},
+    programs::{ProgramError, ProgramFd, ProgramType, SchedClassifier},
+    sys::{BpfHelper, is_helper_supported},
 };
 use caps::{CapSet, Capability};
 use dfw_common::maps as layout;
@@ -19,6 +20,9 @@ use super::{sys, tables};
 
 /// The object, built from dfw-ebpf by the build script.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dfw.bpf.o"));
+
+/// The object's constant that says whether packets are redirected past bridges.
+const FAST_PATH: &str = "DFW_FAST_PATH";
 
 /// First kernel with TCX (kernel commit e420bed02507).
 pub const KERNEL: (u32, u32) = (6, 6);
@@ -168,6 +172,8 @@ pub struct Options {
     pub flows: Option<u32>,
     /// Version of the layout other than the object's own, for tests of what a change of it does.
     pub version: Option<u32>,
+    /// The programs redirect packets past bridges where the port table says so.
+    pub fast_path: bool,
     /// The programs log each drop, slowly; [`super::Datapath::traces`] has what they write.
     pub traces: bool,
 }
@@ -276,6 +282,13 @@ pub fn check_kernel(release: &str) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Whether the kernel has what the programs need to redirect packets into the other end of a veth (Linux 5.10, 9aa1206e8f48).
+/// What cannot be found out is taken for no: packets take the bridge then.
+pub fn can_redirect() -> bool {
+    let helper = BpfHelper::BPF_FUNC_redirect_peer;
+    is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+}
+
 /// Whether this process may load and attach.
 ///
 /// # Errors
@@ -348,6 +361,8 @@ fn load_into(pins: &Pins, options: Options) -> Result<Ebpf, LoadError> {
         loader.map_max_entries(layout::FLOWS, entries);
         loader.map_max_entries(layout::FLOW_RING, entries);
     }
+    let fast_path = u32::from(options.fast_path);
+    loader.override_global(FAST_PATH, &fast_path, true);
     // aya-log-ebpf's name; 0 is nothing, 5 everything.
     let log_level = if options.traces { 5_u8 } else { 0 };
     loader.override_global(aya_log::LEVEL, &log_level, true);

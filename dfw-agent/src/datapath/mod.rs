@@ -43,7 +43,7 @@ use self::{
     watch::MapPins,
 };
 use crate::{
-    model::Role,
+    model::{Detour, Role},
     policy::{Compiled, Held},
     reconcile::{self, Applied, Attached, Tampering},
 };
@@ -79,6 +79,8 @@ pub struct Datapath {
     looks_at_pins: bool,
     /// No earlier agent has attached anything.
     is_first: bool,
+    /// Why nothing is redirected.
+    detour: Option<Detour>,
 }
 
 impl Datapath {
@@ -89,6 +91,15 @@ impl Datapath {
     /// What the kernel lacks or refuses, with the remedy.
     pub fn open(bpffs: &Path, marker: PathBuf, options: Options) -> Result<Self, LoadError> {
         load::preflight(bpffs)?;
+        let detour = match options.fast_path {
+            true if load::can_redirect() => None,
+            true => Some(Detour::Kernel),
+            false => Some(Detour::Off),
+        };
+        let options = Options {
+            fast_path: detour.is_none(),
+            ..options
+        };
         let pins = Pins::of_version(bpffs, options.version.unwrap_or(layout::ABI_VERSION));
         let mut object = load::load(&pins, options)?;
         let map_pins = MapPins::open(&object, pins.maps())?;
@@ -136,6 +147,7 @@ impl Datapath {
             others,
             looks_at_pins: false,
             is_first,
+            detour,
         })
     }
 
@@ -244,8 +256,21 @@ impl reconcile::Datapath for Datapath {
         self.tables.endpoints().collect()
     }
 
-    fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, LoadError> {
-        self.tables.apply(compiled, enforcing)
+    fn apply(
+        &mut self,
+        compiled: &Compiled,
+        enforcing: bool,
+        redirects: &BTreeSet<u32>,
+    ) -> Result<Applied, LoadError> {
+        self.tables.apply(compiled, enforcing, redirects)
+    }
+
+    fn detour(&self) -> Option<Detour> {
+        self.detour
+    }
+
+    fn crowded(&self) -> BTreeSet<u32> {
+        self.links.crowded()
     }
 
     fn fence(&mut self, known: Option<&BTreeSet<u32>>) -> Result<(), LoadError> {

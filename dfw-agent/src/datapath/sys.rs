@@ -189,12 +189,20 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     })
 }
 
-/// The link of the first program in a TCX hook; 0 when it has none, or when there is no program. Unlike other queries this
-/// needs CAP_NET_ADMIN only.
+/// What is in a TCX hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookView {
+    /// The link of the first program; 0 when it has none, or when there is no program.
+    pub first: u32,
+    /// How many programs there are.
+    pub programs: u32,
+}
+
+/// Looks at a TCX hook. Unlike other queries this needs CAP_NET_ADMIN only.
 ///
 /// # Errors
 /// EINVAL on a kernel without TCX; ENODEV when the interface is gone.
-pub fn first_link(ifindex: u32, hook: TcxHook) -> io::Result<u32> {
+pub fn look(ifindex: u32, hook: TcxHook) -> io::Result<HookView> {
     let (mut program, mut link) = (0_u32, 0_u32);
     let mut attr = zeroed();
     attr.query.__bindgen_anon_1.target_ifindex = ifindex;
@@ -207,7 +215,11 @@ pub fn first_link(ifindex: u32, hook: TcxHook) -> io::Result<u32> {
         Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {}
         other => drop(other?),
     }
-    Ok(link)
+    Ok(HookView {
+        first: link,
+        // SAFETY: the kernel has filled the query arm.
+        programs: unsafe { attr.query.__bindgen_anon_2.count },
+    })
 }
 
 /// Every element of an array map, in order.

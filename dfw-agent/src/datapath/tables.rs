@@ -3,7 +3,7 @@
 //! The order of the writes is what makes a change safe; [`crate::policy::Compiled`] says why.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -261,7 +261,12 @@ impl Tables {
     /// # Errors
     /// [`LoadError::Full`] before anything is written when it would not fit; else what a map refuses, or what it reads
     /// back differently.
-    pub fn apply(&mut self, compiled: &Compiled, enforcing: bool) -> Result<Applied, LoadError> {
+    pub fn apply(
+        &mut self,
+        compiled: &Compiled,
+        enforcing: bool,
+        redirects: &BTreeSet<u32>,
+    ) -> Result<Applied, LoadError> {
         self.policy.check_room(&compiled.policy)?;
         self.addresses.check_room(&compiled.addresses)?;
         self.prefixes.check_room(&compiled.prefixes)?;
@@ -270,7 +275,7 @@ impl Tables {
         writes += self.addresses.add(&compiled.addresses)?;
         writes += self.addresses.prune(&compiled.addresses)?;
         writes += self.prefixes.prune(&compiled.prefixes)?;
-        let (changes, unplaced) = self.place(compiled)?;
+        let (changes, unplaced) = self.place(compiled, redirects)?;
         writes += changes;
         let next = self
             .settings
@@ -291,7 +296,11 @@ impl Tables {
     }
 
     /// Gives every endpoint its slot and its part of the flow ring; those that are gone lose theirs first.
-    fn place(&mut self, compiled: &Compiled) -> Result<(usize, Vec<u32>), LoadError> {
+    fn place(
+        &mut self,
+        compiled: &Compiled,
+        redirects: &BTreeSet<u32>,
+    ) -> Result<(usize, Vec<u32>), LoadError> {
         let mut writes = 0;
         let gone: Vec<(u32, Endpoint)> = self
             .endpoints
@@ -332,7 +341,7 @@ impl Tables {
                     }
                 },
             };
-            let endpoint = value(*ifindex, spec, part);
+            let endpoint = value(*ifindex, spec, part, redirects.contains(ifindex));
             if self.endpoints.get(&slot) == Some(&endpoint) {
                 continue;
             }
@@ -439,7 +448,7 @@ fn slots(ifindex: u32) -> impl Iterator<Item = u32> {
     (0..layout::ENDPOINT_PROBES).map(move |probe| layout::endpoint_slot(ifindex, probe))
 }
 
-fn value(ifindex: u32, spec: &CompiledEndpoint, part: Part) -> Endpoint {
+fn value(ifindex: u32, spec: &CompiledEndpoint, part: Part, redirects: bool) -> Endpoint {
     Endpoint {
         ifindex,
         network: spec.network,
@@ -452,6 +461,8 @@ fn value(ifindex: u32, spec: &CompiledEndpoint, part: Part) -> Endpoint {
         ring_base: part.base,
         ring_mask: part.size - 1,
         mac: spec.mac,
+        redirects: u32::from(redirects),
+        pad: 0,
     }
 }
 

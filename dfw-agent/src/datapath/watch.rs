@@ -43,12 +43,16 @@ impl LinkSet {
 
     /// Places whose link is not the first of its hook; those that come after the last one that was repaired first, so that
     /// a fight for some hooks does not keep the others waiting.
-    fn overtaken(&self, found: &mut Vec<Tampering<LoadError>>) -> Vec<Place> {
+    fn overtaken(&mut self, found: &mut Vec<Tampering<LoadError>>) -> Vec<Place> {
         let mut overtaken = Vec::new();
-        for (place, held) in &self.held {
-            match sys::first_link(place.ifindex, place.hook) {
-                Ok(first) if first == held.id => {}
-                Ok(_) => overtaken.push(*place),
+        for (place, held) in &mut self.held {
+            match sys::look(place.ifindex, place.hook) {
+                Ok(hook) => {
+                    held.is_crowded = hook.programs > 1;
+                    if hook.first != held.id {
+                        overtaken.push(*place);
+                    }
+                }
                 // Netlink tells of it too, and that it is no tampering.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => found.push(Tampering {

@@ -4,6 +4,7 @@
 //! compiles that. Up: the reconciler publishes a [`View`] that metrics and commands read.
 
 mod bind;
+mod detour;
 mod order;
 mod view;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     bind::bind,
+    detour::Detour,
     order::{Done, OverrideView, Refused, SwitchOrder, Unanswerable},
     view::{EndpointView, Finding, Level, NetworkView, UnprotectedView, View},
 };
@@ -45,6 +47,8 @@ pub struct Network {
     /// Its subnets of both families, as the engine records them; where the source leaves the bridge to the kernel, these are
     /// the on-link prefixes of the bridge's own addresses.
     pub subnets: Vec<IpNet>,
+    /// The engine filters between its containers (Docker: `enable_icc=false`), by what only bridged packets pass.
+    pub filtered: bool,
 }
 
 /// A container, or an endpoint of the inventory file.
@@ -183,6 +187,8 @@ pub struct Link {
     pub peer_here: Option<u32>,
     /// Veths only: the other end as first seen, when it is in another namespace.
     pub peer: Option<Peer>,
+    /// What about this interface, or this bridge, has a say in packets that a redirect would not ask.
+    pub detour: Option<Detour>,
 }
 
 /// Kind of an interface, as far as dfw cares.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{OverrideView, Unprotected};
+use super::{Detour, OverrideView, Unprotected};
 
 /// The node at a glance. It is the answer of the command socket too, so fields are added, never renamed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct View {
     pub attached: bool,
     /// `--unlabelled`: audit, enforce or off.
     pub unlabelled: String,
+    /// What keeps every packet on the bridge; none when the fast path is on.
+    #[serde(default)]
+    pub fast_path: Option<Detour>,
     /// Policy epoch in force.
     pub epoch: u32,
     /// Full listings of the source so far.
@@ -91,6 +94,9 @@ pub struct EndpointView {
     pub audited: u64,
     /// `ready`, `error` (labels rejected), or `not-ready`.
     pub state: String,
+    /// What keeps its packets on the bridge; none when those to and from neighbours are redirected past it.
+    #[serde(default)]
+    pub detour: Option<Detour>,
     /// Rules in force, as text.
     pub rules: Vec<String>,
 }

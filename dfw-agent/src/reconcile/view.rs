@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    model::{self, Endpoint, EndpointView, Finding, Inventory, NetworkView, Role, UnprotectedView},
+    model::{
+        self, Detour, Endpoint, EndpointView, Finding, Inventory, NetworkView, Role,
+        UnprotectedView,
+    },
     policy::Compiled,
 };
 
@@ -13,6 +16,7 @@ pub(super) struct View<'a> {
     pub(super) compiled: &'a Compiled,
     pub(super) governed: &'a BTreeSet<u32>,
     pub(super) attached: &'a BTreeSet<(u32, Role)>,
+    pub(super) detours: &'a BTreeMap<u32, Detour>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -96,6 +100,7 @@ impl View<'_> {
                 (true, Some(spec)) => spec.state.name().to_owned(),
                 _ => "not-ready".to_owned(),
             },
+            detour: self.detours.get(&endpoint.ifindex).copied(),
             rules: compiled.map(|spec| spec.rules.clone()).unwrap_or_default(),
         }
     }

@@ -24,7 +24,7 @@ use self::{
     modes::Modes,
 };
 use crate::{
-    config::Config,
+    config::{Config, FastPath},
     datapath::{
         self,
         load::{self, LoadError},
@@ -78,7 +78,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         origin: config.origin,
         bpffs: config.bpffs,
         marker: datapath::marker(&config.socket),
-        load: load_options(config.log_level == Level::Trace),
+        load: load_options(config.log_level == Level::Trace, config.fast_path),
         desk: Desk {
             orders: arriving,
             modes: Modes::open(modes::file(&config.socket)),
@@ -213,7 +213,7 @@ async fn until_told(
     Ok(())
 }
 
-fn load_options(traces: bool) -> load::Options {
+fn load_options(traces: bool, fast_path: FastPath) -> load::Options {
     let read = |name| {
         std::env::var(name)
             .ok()
@@ -224,6 +224,7 @@ fn load_options(traces: bool) -> load::Options {
         flows: read(TEST_FLOWS),
         version: read(TEST_VERSION),
         traces,
+        fast_path: fast_path == FastPath::On,
     }
 }
 

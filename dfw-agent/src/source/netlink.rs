@@ -2,6 +2,7 @@
 
 mod cache;
 mod request;
+mod watched;
 
 use std::{io, time::Instant};
 
@@ -108,6 +109,7 @@ impl LinkWatcher {
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Tc,
         ];
         let open = |source| LinkError::Open { source };
         let (connection, _, messages) =

@@ -31,6 +31,7 @@ fn shop() -> InForce {
         name: "shop_default".to_owned(),
         project: Some("shop".to_owned()),
         short_name: Some("default".to_owned()),
+        filtered: false,
         bridge: "br-0".to_owned(),
         subnets: vec!["172.18.0.0/16".parse().expect("net")],
     };

@@ -152,7 +152,7 @@ fn a_wrong_configuration_is_78_with_its_place() {
     let output = run(&["run", "--config", file]);
     assert_eq!(code(&output), 78);
     insta::assert_snapshot!(stderr(&output).replace(file, "FILE"), @r#"
-    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `log-format`, `log-level`
+    dfw: error: FILE:2:1: unknown field `sockets`, expected one of `docker-host`, `inventory`, `unlabelled`, `policy`, `label-prefix`, `listen`, `socket`, `bpffs`, `fast-path`, `log-format`, `log-level`
     hint: the keys are the flags of `dfw run --help` without the dashes in front, as in label-prefix = "dfw."
     "#);
 

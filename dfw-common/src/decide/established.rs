@@ -1,6 +1,9 @@
 //! The path of nearly every packet, and what a packet adds to its flow and its endpoint's counters.
 
-use super::{Hook, Outcome, Place, Tally};
+use super::{
+    Case, Hook, Outcome, Tally,
+    redirect::{is_fit, may_redirect},
+};
 use crate::{
     check::Check,
     conntrack::{is_expired, is_syn, key_of, next_state, state},
@@ -15,12 +18,11 @@ use crate::{
 #[inline(always)]
 pub(super) fn established<E: Env>(
     env: &mut E,
-    place: &Place,
-    me: &Endpoint,
+    case: &Case,
     headers: &Headers,
-    length: u32,
     key: &mut FlowKey,
 ) -> Option<Outcome> {
+    let me = &case.me;
     let source_is_low;
     (*key, source_is_low) = key_of(headers, me.network);
     let settings = env.settings();
@@ -28,14 +30,16 @@ pub(super) fn established<E: Env>(
     let flow = env.flow(key)?;
     let from_initiator = (flow.initiator_low != 0) == source_is_low;
     let sender = usize::from(!from_initiator);
-    let my_end = match place.hook {
+    let my_end = match case.hook {
         Hook::From => sender,
         Hook::To => 1 - sender,
     };
-    let (mine, my_ifindex, other_ifindex) = if my_end == 0 {
-        (flow.sides[0], flow.ifindex[0], flow.ifindex[1])
+    let (mine, theirs, my_ifindex, other_ifindex) = if my_end == 0 {
+        let [mine, theirs] = flow.sides;
+        (mine, theirs, flow.ifindex[0], flow.ifindex[1])
     } else {
-        (flow.sides[1], flow.ifindex[1], flow.ifindex[0])
+        let [theirs, mine] = flow.sides;
+        (mine, theirs, flow.ifindex[1], flow.ifindex[0])
     };
     // The stored ifindex is the anti-spoof check: the sender's address is its own, the receiver is who was meant.
     Check::EstablishedPort.demand(my_ifindex == me.ifindex)?;
@@ -45,34 +49,41 @@ pub(super) fn established<E: Env>(
     Check::EstablishedSyn.demand(is_first || !is_syn(headers))?;
     let is_judged = me.mode == mode::OFF || mine.is_current(settings.epoch);
     Check::EstablishedEpoch.demand(is_judged)?;
-    match place.hook {
+    match case.hook {
         Hook::From => {
             let has_receiver = from_initiator && other_ifindex != 0;
-            let is_judged = !has_receiver || flow.sides[1].is_current(settings.epoch);
+            let is_judged = !has_receiver || theirs.is_current(settings.epoch);
             Check::EstablishedPeerEpoch.demand(is_judged)?;
         }
         Hook::To if other_ifindex == 0 => {
-            Check::EstablishedOrigin.demand(place.ingress == flow.origin)?;
+            Check::EstablishedOrigin.demand(case.ingress == flow.origin)?;
         }
         Hook::To => {
-            let is_placed = place.ingress == other_ifindex || place.ingress == me.network;
+            let is_placed = case.ingress == other_ifindex || case.ingress == me.network;
             Check::EstablishedNeighbour.demand(is_placed)?;
         }
     }
     flow.seen = now;
     flow.state = next_state(flow.state, headers, from_initiator);
     // Each packet once: at its sender's hook, or at the receiver's when the sender has none here.
-    if matches!(place.hook, Hook::From) || other_ifindex == 0 {
-        tally(flow, from_initiator, length);
+    if matches!(case.hook, Hook::From) || other_ifindex == 0 {
+        tally(flow, from_initiator, case.length);
     }
-    Some(Outcome {
-        pass: true,
-        is_new: false,
+    if from_initiator {
+        flow.bridged = u8::from(matches!(case.hook, Hook::To));
+    }
+    let may_redirect = matches!(case.hook, Hook::From) && may_redirect(me, flow.bridged);
+    let mut outcome = Outcome {
         own: own_tally(me, &mine, from_initiator),
-        peer: Tally::NONE,
-        peer_ifindex: 0,
-        pad: [0; 2],
-    })
+        ..Outcome::PASS
+    };
+    if may_redirect
+        && let Some(peer) = env.endpoint(other_ifindex)
+        && is_fit(me, peer, [&mine, &theirs], settings.epoch, headers)
+    {
+        outcome.redirect_to(peer, &theirs, from_initiator);
+    }
+    Some(outcome)
 }
 
 #[inline(always)]

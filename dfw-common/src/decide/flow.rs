@@ -1,9 +1,10 @@
 //! Finding, opening and refreshing the flow of a packet.
 
 use super::{
-    Case, Hook, Outcome, Scratch, Tally,
+    Case, Hook, Outcome, Scratch,
     established::{own_tally, tally},
     judge::{adopt, denied, judge, reset},
+    redirect::{is_fit, may_redirect},
 };
 use crate::{
     check::Check,
@@ -34,6 +35,8 @@ pub(crate) struct Judgement {
     /// Whether every side that was asked allows.
     pub(super) is_clean: bool,
     pub(super) from_initiator: bool,
+    /// As [`Flow::bridged`], after this packet.
+    pub(super) bridged: u8,
 }
 
 /// Finds or opens the flow of a packet and judges the sides that this hook answers for (sections 3 to 5). The packet's
@@ -57,6 +60,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     let now = env.now();
     j.epoch = settings.epoch;
     j.from_initiator = true;
+    j.bridged = u8::from(matches!(case.hook, Hook::To));
     reset(j);
     let source_is_low;
     (*key, source_is_low) = key_of(headers, case.me.network);
@@ -74,6 +78,9 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
             if is_known {
                 j.from_initiator = from_initiator;
                 j.sides = flow.sides;
+                if !from_initiator {
+                    j.bridged = flow.bridged;
+                }
                 is_new = restarts(flow, headers);
             }
         }
@@ -95,6 +102,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     if Check::Denied.finds(j.is_denied) {
         return denied(case, j);
     }
+    let [mine, theirs] = my_sides(case, j);
     if !is_known {
         fresh.initiator_low = u8::from(source_is_low == j.from_initiator);
         if Check::FlowRoom.finds(!open(env, case, headers, key, j, fresh)) {
@@ -107,18 +115,21 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     } else if let Some(flow) = env.flow(key) {
         refresh(flow, case, headers, j, now);
     }
-    let mut own = own_tally(&case.me, &my_side(case, j), j.from_initiator);
-    if is_adopted {
-        own.reason = Reason::Adopted;
-    }
-    Outcome {
-        pass: true,
+    let mut outcome = Outcome {
         is_new,
-        own,
-        peer: Tally::NONE,
-        peer_ifindex: 0,
-        pad: [0; 2],
+        own: own_tally(&case.me, &mine, j.from_initiator),
+        ..Outcome::PASS
+    };
+    if is_adopted {
+        outcome.own.reason = Reason::Adopted;
     }
+    if matches!(case.hook, Hook::From)
+        && may_redirect(&case.me, j.bridged)
+        && is_fit(&case.me, &j.peer, [&mine, &theirs], j.epoch, headers)
+    {
+        outcome.redirect_to(&j.peer, &theirs, j.from_initiator);
+    }
+    outcome
 }
 
 /// Which end of the flow the hook's endpoint is: 0 the initiator, 1 the responder.
@@ -127,14 +138,14 @@ pub(super) fn my_end(hook: Hook, from_initiator: bool) -> usize {
     usize::from(matches!(hook, Hook::From) != from_initiator)
 }
 
-/// The side of the hook's endpoint. Both are read: an index that the verifier cannot bound would be refused.
+/// The side of the hook's endpoint, and the other end's. An index that the verifier cannot bound would be refused.
 #[inline(always)]
-pub(super) fn my_side(case: &Case, j: &Judgement) -> Side {
+pub(super) fn my_sides(case: &Case, j: &Judgement) -> [Side; 2] {
     let [egress, ingress] = j.sides;
     if my_end(case.hook, j.from_initiator) == 0 {
-        egress
+        [egress, ingress]
     } else {
-        ingress
+        [ingress, egress]
     }
 }
 
@@ -158,6 +169,7 @@ fn restarts(flow: &Flow, headers: &Headers) -> bool {
 #[inline(always)]
 fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: u32) {
     flow.sides = j.sides;
+    flow.bridged = j.bridged;
     flow.seen = now;
     if let Hook::To = case.hook {
         flow.origin = case.ingress;
@@ -208,7 +220,8 @@ fn open<E: Env>(
         } else {
             next_state(state::ESTABLISHED, headers, true)
         },
-        pad: [0; 2],
+        bridged: j.bridged,
+        pad: 0,
     };
     tally(fresh, j.from_initiator, case.length);
     env.insert_flow(key, fresh)

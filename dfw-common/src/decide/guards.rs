@@ -49,7 +49,7 @@ fn flowless<E: Env, P: Packet>(env: &mut E, packet: &P, scratch: &mut Scratch) -
     };
     if other.kind == kind::ENDPOINT
         && other.ifindex != case.me.ifindex
-        && let Some(found) = env.endpoint(other.ifindex)
+        && let Some(&found) = env.endpoint(other.ifindex)
     {
         // A guard protects an endpoint of another network too; a flow's other end is only one of this network.
         case.other_enforces = found.mode == mode::ENFORCE;
@@ -186,11 +186,8 @@ fn group<E: Env>(env: &E, case: &Case, headers: &Headers, j: &Judgement) -> Outc
     let verdict = verdict_of(&ruling, case.me.mode);
     Outcome {
         pass: Check::GroupRules.holds(!matches!(verdict, Verdict::Deny)),
-        is_new: false,
         own: Tally::new(verdict, ruling.reason, ruling.rule),
-        peer: Tally::NONE,
-        peer_ifindex: 0,
-        pad: [0; 2],
+        ..Outcome::PASS
     }
 }
 

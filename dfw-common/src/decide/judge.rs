@@ -3,7 +3,7 @@
 use super::{
     Case, Hook, Outcome, Tally,
     established::own_tally,
-    flow::{Judgement, my_end, my_side},
+    flow::{Judgement, my_end, my_sides},
 };
 use crate::{
     check::Check,
@@ -190,7 +190,7 @@ pub(super) fn denied(case: &Case, j: &Judgement) -> Outcome {
     let tally = Tally::new(Verdict::Deny, ruling.reason, ruling.rule);
     let (own, peer) = if j.is_denied_by_peer {
         (
-            own_tally(&case.me, &my_side(case, j), j.from_initiator),
+            own_tally(&case.me, &my_sides(case, j)[0], j.from_initiator),
             tally,
         )
     } else {
@@ -198,10 +198,9 @@ pub(super) fn denied(case: &Case, j: &Judgement) -> Outcome {
     };
     Outcome {
         pass: false,
-        is_new: false,
         own,
         peer,
         peer_ifindex: j.peer.ifindex,
-        pad: [0; 2],
+        ..Outcome::PASS
     }
 }

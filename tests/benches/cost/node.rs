@@ -113,6 +113,7 @@ pub(crate) fn tables(size: Size) -> Tables {
         name: "lan".to_owned(),
         project: None,
         short_name: None,
+        filtered: false,
         bridge: format!("i{BRIDGE}"),
         subnets: ["10.77.0.0/16", "fd77::/64"]
             .iter()
@@ -155,6 +156,8 @@ pub(crate) fn tables(size: Size) -> Tables {
             ring_base,
             ring_mask,
             mac: endpoint.mac,
+            redirects: 1,
+            pad: 0,
         };
         (*ifindex, value)
     });

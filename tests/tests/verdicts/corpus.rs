@@ -45,7 +45,7 @@ impl Corpus {
                 match step {
                     Step::Seen(at, frame) => corpus.frames.push((at, frame)),
                     Step::Written(change) => corpus.changes.push(change),
-                    Step::Silence(_) | Step::Corrupted => {}
+                    Step::Halfway(_) | Step::Silence(_) | Step::Corrupted => {}
                 }
             }
             corpus.frames.push((row.at, row.frame));

@@ -6,9 +6,10 @@ use std::{collections::HashMap, env};
 use dfw_common::{key::FlowKey, value::Flow};
 
 use crate::{
+    WAYS,
     corpus::{Corpus, Random},
     in_lab, state,
-    table::{Lab, Seen, Step},
+    table::{Fate, Lab, Seen, Step},
 };
 
 /// How many frames are tried, unless `DFW_FRAMES` says otherwise.
@@ -37,8 +38,14 @@ fn compare(lab: &mut Lab<'_>, episode: u32, before: &Seen, expected: &Seen) {
 fn the_kernel_and_plain_maps_agree_on_any_frame() {
     let frames = env::var("DFW_FRAMES").map_or(FRAMES, |text| text.parse().expect("a number"));
     let corpus = Corpus::of_table();
-    in_lab(|lab| {
-        let mut passed = 0;
+    for is_open in WAYS {
+        agree(&corpus, frames / 2, is_open);
+    }
+}
+
+fn agree(corpus: &Corpus, frames: u32, is_open: bool) {
+    in_lab(is_open, |lab| {
+        let (mut passed, mut redirected) = (0, 0);
         for episode in 0..frames.div_ceil(EPISODE) {
             let mut random = Random(u64::from(episode) + 1);
             lab.reset();
@@ -55,14 +62,14 @@ fn the_kernel_and_plain_maps_agree_on_any_frame() {
                     continue;
                 }
                 lab.plain.now = lab.kernel.now();
-                let pass = lab.in_kernel(at, &frame);
+                let fate = lab.in_kernel(at, &frame);
                 let plain = lab.on_plain_maps(at, &frame);
                 assert_eq!(
-                    pass,
-                    plain.passes(),
+                    fate, plain.fate,
                     "frame {number} of episode {episode} at {at:?}: {frame:02x?}\n{plain:?}"
                 );
-                passed += u32::from(pass);
+                passed += u32::from(fate != Fate::Dropped);
+                redirected += u32::from(fate == Fate::Redirected);
                 expected.add(&plain);
             }
             compare(lab, episode, &before, &expected);
@@ -72,5 +79,6 @@ fn the_kernel_and_plain_maps_agree_on_any_frame() {
             passed > frames / 20 && passed < frames - frames / 20,
             "{passed} pass"
         );
+        assert_eq!(is_open, redirected > 0, "{redirected} are redirected");
     });
 }

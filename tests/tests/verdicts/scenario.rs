@@ -207,6 +207,8 @@ pub(crate) fn tables(hz: u32) -> Tables {
             ring_base: who as u32 * QUOTA,
             ring_mask: QUOTA - 1,
             mac: Mac::new(who.mac()),
+            redirects: 0,
+            pad: 0,
         };
         tables.endpoints.insert(who.ifindex(), endpoint);
         let class = address(who, kind::ENDPOINT);

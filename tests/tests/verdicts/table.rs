@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dfw_agent::datapath::load::program;
 use dfw_common::{
     backstop::backstop,
-    decide::{Hook, Place, Scratch, decide},
+    decide::{Hook, Outcome, Place, Scratch, decide},
     maps,
     plain::{Plain, Tables},
     reason::{Direction, Reason, Verdict},
@@ -75,6 +75,8 @@ pub(crate) enum Step {
     Seen(At, Vec<u8>),
     /// The agent writes; the epoch is bumped afterwards, as it does.
     Written(fn(&mut Tables)),
+    /// The agent is about to: the epoch is still the old one.
+    Halfway(fn(&mut Tables)),
     /// Nothing, for so many seconds.
     Silence(u32),
     /// The flow table becomes something that it should not be.
@@ -146,6 +148,9 @@ pub(crate) struct Row {
     pub(crate) at: At,
     pub(crate) frame: Vec<u8>,
     pub(crate) expect: Expect,
+    /// Where the fast path is on: who gets it past the bridge, if anybody, and counts it as what. None: nothing is said,
+    /// and what the receiver's hook would say counts.
+    pub(crate) past: Option<Option<(Who, Reason)>>,
 }
 
 /// A frame that is the first of all.
@@ -156,6 +161,7 @@ pub(crate) fn row(name: impl Into<String>, at: At, frame: impl Into<Bytes>, expe
         at,
         frame: frame.into().0,
         expect,
+        past: None,
     }
 }
 
@@ -186,27 +192,65 @@ impl Row {
         self.after(Step::Seen(at, frame.into().0))
     }
 
+    /// It goes to a neighbour past the bridge, who counts it as this.
+    pub(crate) fn past(self, peer: Who, reason: Reason) -> Self {
+        Self {
+            past: Some(Some((peer, reason))),
+            ..self
+        }
+    }
+
+    /// It takes the bridge.
+    pub(crate) fn bridged(self) -> Self {
+        Self {
+            past: Some(None),
+            ..self
+        }
+    }
+
     /// What the agent writes before.
     pub(crate) fn written(self, change: fn(&mut Tables)) -> Self {
         self.after(Step::Written(change))
     }
 }
 
+/// Where a program sends a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fate {
+    #[default]
+    Dropped,
+    /// On its way, which is the bridge's.
+    Passed,
+    /// To its receiver at once.
+    Redirected,
+}
+
+impl Fate {
+    fn of(outcome: &Outcome) -> Self {
+        match (outcome.pass, outcome.redirect) {
+            (false, _) => Self::Dropped,
+            (true, false) => Self::Passed,
+            (true, true) => Self::Redirected,
+        }
+    }
+}
+
+impl From<bool> for Fate {
+    fn from(pass: bool) -> Self {
+        if pass { Self::Passed } else { Self::Dropped }
+    }
+}
+
 /// What became of a frame, and the packets that it was counted as.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    pass: bool,
+    pub(crate) fate: Fate,
     pub(crate) reasons: BTreeMap<(Direction, Verdict, Reason), u64>,
     /// By ifindex.
     pub(crate) endpoints: BTreeMap<(u32, Direction, Verdict), u64>,
 }
 
 impl Seen {
-    /// Whether the frame goes on.
-    pub(crate) fn passes(&self) -> bool {
-        self.pass
-    }
-
     fn count(&mut self, ifindex: u32, direction: Direction, verdict: Verdict, reason: Reason) {
         *self
             .reasons
@@ -221,10 +265,10 @@ impl Seen {
         }
     }
 
-    /// What a row says.
-    fn expected(row: &Row) -> Self {
+    /// What a row says, where the way past the bridge is open or not, and `past` is said where the row says nothing.
+    fn expected(row: &Row, is_open: bool, past: Past) -> Self {
         let mut seen = Self {
-            pass: row.expect.pass,
+            fate: row.expect.pass.into(),
             ..Self::default()
         };
         let (ifindex, hook) = match row.at {
@@ -236,6 +280,13 @@ impl Seen {
         }
         if let Some((peer, reason)) = row.expect.peer {
             seen.count(peer.ifindex(), Direction::Ingress, Verdict::Deny, reason);
+        }
+        let said = row
+            .past
+            .map(|past| past.map(|(who, reason)| (who.ifindex(), reason)));
+        if let Some((peer, reason)) = said.unwrap_or(past).filter(|_| is_open) {
+            seen.fate = Fate::Redirected;
+            seen.count(peer, Direction::Ingress, Verdict::Allow, reason);
         }
         seen
     }
@@ -277,13 +328,21 @@ pub(crate) struct Lab<'k> {
     pub(crate) plain: Plain,
     base: Tables,
     is_changed: bool,
+    /// Whether the way past the bridge is open.
+    is_open: bool,
 }
 
+/// Who gets a frame past the bridge, and counts it as what.
+type Past = Option<(u32, Reason)>;
+
 impl<'k> Lab<'k> {
-    /// The scenario.
-    pub(crate) fn new(kernel: &'k mut Kernel) -> Self {
+    /// The scenario, with or without the way past the bridge.
+    pub(crate) fn new(kernel: &'k mut Kernel, is_open: bool) -> Self {
         // As on any kernel of CONFIG_HZ up to 1000; what counts is that tests are faster than timeouts.
-        let base = scenario::tables(1000);
+        let mut base = scenario::tables(1000);
+        for endpoint in base.endpoints.values_mut() {
+            endpoint.redirects = u32::from(is_open);
+        }
         kernel.write(&base);
         let plain = Plain::new(base.clone(), scenario::FLOWS as usize);
         Self {
@@ -291,6 +350,7 @@ impl<'k> Lab<'k> {
             plain,
             base,
             is_changed: false,
+            is_open,
         }
     }
 
@@ -318,17 +378,17 @@ impl<'k> Lab<'k> {
         for step in &row.before {
             self.step(step);
         }
-        let expected = Seen::expected(row);
-        let plain = self.on_plain_maps(row.at, &row.frame);
+        let (plain, past) = self.try_on_plain_maps(row.at, &row.frame);
+        let expected = Seen::expected(row, self.is_open, past);
         let mut seen = Vec::new();
         if state::takes(&row.frame) {
             let before = self.counters();
-            let pass = self.in_kernel(row.at, &row.frame);
+            let fate = self.in_kernel(row.at, &row.frame);
             let after = self.counters();
             seen.push((
                 "kernel",
                 Seen {
-                    pass,
+                    fate,
                     ..after.since(&before)
                 },
             ));
@@ -352,7 +412,7 @@ impl<'k> Lab<'k> {
             Step::Seen(at, frame) => {
                 self.in_kernel(*at, frame);
             }
-            Step::Written(_) => {
+            Step::Written(_) | Step::Halfway(_) => {
                 self.kernel.write(&self.plain.tables);
                 self.is_changed = true;
             }
@@ -372,6 +432,7 @@ impl<'k> Lab<'k> {
             Step::Seen(at, frame) => {
                 self.on_plain_maps(*at, frame);
             }
+            Step::Halfway(change) => change(&mut self.plain.tables),
             Step::Written(change) => {
                 let now = self.plain.now;
                 change_as_agent(&mut self.plain.tables, |tables| {
@@ -399,7 +460,8 @@ impl<'k> Lab<'k> {
         for step in &row.before {
             self.step_on_plain_maps(step);
         }
-        self.on_plain_maps(row.at, &row.frame) != Seen::expected(row)
+        let (seen, past) = self.try_on_plain_maps(row.at, &row.frame);
+        seen != Seen::expected(row, self.is_open, past)
     }
 
     /// Everything that the kernel has counted.
@@ -407,19 +469,33 @@ impl<'k> Lab<'k> {
         counters(self.kernel)
     }
 
-    /// Whether a frame passes in the kernel.
-    pub(crate) fn in_kernel(&mut self, at: At, frame: &[u8]) -> bool {
-        passes(self.kernel, at, frame)
+    /// Where a frame goes in the kernel.
+    pub(crate) fn in_kernel(&mut self, at: At, frame: &[u8]) -> Fate {
+        fate(self.kernel, at, frame)
     }
 
     /// What becomes of a frame on plain maps.
     pub(crate) fn on_plain_maps(&mut self, at: At, frame: &[u8]) -> Seen {
+        self.try_on_plain_maps(at, frame).0
+    }
+
+    fn try_on_plain_maps(&mut self, at: At, frame: &[u8]) -> (Seen, Past) {
         let mut scratch = Scratch::new();
         let mut seen = Seen::default();
+        let mut past = None;
         match at {
             At::Endpoint(place) => {
-                let outcome = decide(&mut self.plain, &frame, &place, &mut scratch);
-                seen.pass = outcome.pass;
+                let before = self.is_open.then(|| self.plain.clone());
+                let mut outcome = decide(&mut self.plain, &frame, &place, &mut scratch);
+                let is_there = scenario::INTERFACES.contains(&outcome.peer_ifindex);
+                if outcome.redirect && !(is_there && frame.len() <= LARGEST) {
+                    outcome.over_the_bridge();
+                }
+                if let Some(before) = before.filter(|_| outcome.redirect) {
+                    past = Some((outcome.peer_ifindex, outcome.peer.reason));
+                    hold_against_the_bridge(before, place, frame, &outcome);
+                }
+                seen.fate = Fate::of(&outcome);
                 let own = (place.ifindex, direction(place.hook), outcome.own);
                 let peer = (outcome.peer_ifindex, Direction::Ingress, outcome.peer);
                 for (ifindex, direction, tally) in [own, peer] {
@@ -431,14 +507,35 @@ impl<'k> Lab<'k> {
             At::Bridge(hook) => {
                 let exists = |ifindex| scenario::INTERFACES.contains(&ifindex);
                 let reason = backstop(&self.plain, &frame, BRIDGE, hook, &mut scratch, exists);
-                seen.pass = reason.is_none();
+                seen.fate = reason.is_none().into();
                 if let Some(reason) = reason {
                     seen.count(0, direction(hook), Verdict::Deny, reason);
                 }
             }
         }
-        seen
+        (seen, past)
     }
+}
+
+/// The largest frame that an interface takes: its MTU and an Ethernet header.
+pub(crate) const LARGEST: usize = 1514;
+
+/// What is redirected would have come through on the bridge too, and counted the same.
+fn hold_against_the_bridge(mut plain: Plain, place: Place, frame: &[u8], redirected: &Outcome) {
+    for endpoint in plain.tables.endpoints.values_mut() {
+        endpoint.redirects = 0;
+    }
+    let sent = decide(&mut plain, &frame, &place, &mut Scratch::new());
+    let receivers = Place {
+        hook: Hook::To,
+        ifindex: redirected.peer_ifindex,
+        ingress: place.ifindex,
+    };
+    let received = decide(&mut plain, &frame, &receivers, &mut Scratch::new());
+    assert!(
+        sent.pass && received.pass && received.own == redirected.peer && sent.own == redirected.own,
+        "{frame:02x?} is redirected at {place:?}: {redirected:?}\non the bridge: {sent:?}\n{received:?}"
+    );
 }
 
 /// Everything that the kernel has counted.
@@ -464,8 +561,8 @@ pub(crate) fn counters(kernel: &mut Kernel) -> Seen {
     seen
 }
 
-/// Whether a frame passes in the kernel.
-pub(crate) fn passes(kernel: &mut Kernel, at: At, frame: &[u8]) -> bool {
+/// Where a frame goes in the kernel.
+pub(crate) fn fate(kernel: &mut Kernel, at: At, frame: &[u8]) -> Fate {
     let (program, ifindex, ingress) = match at {
         At::Endpoint(place) => {
             let program = match place.hook {
@@ -478,9 +575,10 @@ pub(crate) fn passes(kernel: &mut Kernel, at: At, frame: &[u8]) -> bool {
         At::Bridge(Hook::To) => (program::TO_BRIDGE, BRIDGE, 0),
     };
     match kernel.run(program, ifindex, ingress, frame, 1).0 {
-        // TCX_NEXT and TCX_DROP.
-        -1 => true,
-        2 => false,
+        // TCX_NEXT, TCX_DROP and TCX_REDIRECT; a test run carries none of them out.
+        -1 => Fate::Passed,
+        2 => Fate::Dropped,
+        7 => Fate::Redirected,
         other => panic!("{program} returns {other}"),
     }
 }
@@ -497,6 +595,6 @@ fn age(flow: &mut Flow, step: &Step, hz: u32) {
     match step {
         Step::Silence(seconds) => flow.seen = flow.seen.wrapping_sub(seconds * hz),
         Step::Corrupted => flow.sides[0].reason = u8::MAX,
-        Step::Seen(..) | Step::Written(_) => {}
+        Step::Seen(..) | Step::Written(_) | Step::Halfway(_) => {}
     }
 }

@@ -157,6 +157,7 @@ fn network(project: Option<&str>, short: String, net: Net) -> Network {
         id,
         project: project.map(str::to_owned),
         short_name: Some(short),
+        filtered: false,
         subnets,
     }
 }

@@ -159,6 +159,7 @@ fn bridge(ifindex: u32, network: &Network) -> Link {
         bridge: None,
         peer_here: None,
         peer: None,
+        detour: None,
     }
 }
 
@@ -171,6 +172,7 @@ fn veth(ifindex: u32, bridge: u32, peer: Peer) -> Link {
         bridge: Some(bridge),
         peer_here: None,
         peer: Some(peer),
+        detour: None,
     }
 }
 
@@ -191,6 +193,7 @@ mod tests {
             name: id.to_owned(),
             project: None,
             short_name: None,
+            filtered: false,
             bridge: id.to_owned(),
             subnets: subnets.iter().map(net).collect(),
         }

@@ -27,6 +27,7 @@ fn bridge(ifindex: u32, name: &str) -> Link {
         bridge: None,
         peer_here: None,
         peer: None,
+        detour: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn veth(ifindex: u32, bridge: u32, peer: Option<(u8, &[&str])>) -> Link {
             mac: mac(n),
             addresses: ips(addresses),
         }),
+        detour: None,
     }
 }
 
@@ -61,6 +63,7 @@ fn network(id: &str, bridge: &str) -> Network {
         name: id.into(),
         project: None,
         short_name: None,
+        filtered: false,
         bridge: bridge.into(),
         subnets: Vec::new(),
     }

@@ -55,6 +55,9 @@ impl Kernel {
                 policy: spec.policy,
                 ring_base: 0,
                 ring_mask: FLOWS - 1,
+                // The way makes no difference to the verdict.
+                redirects: 0,
+                pad: 0,
                 mac: spec.mac,
             };
             (*ifindex, endpoint)
@@ -117,8 +120,8 @@ impl Kernel {
             egress: None,
             ingress: None,
         };
-        let sender = from.and_then(|ifindex| self.0.endpoint(ifindex));
-        let receiver = to.and_then(|ifindex| self.0.endpoint(ifindex));
+        let sender = from.and_then(|ifindex| self.0.endpoint(ifindex).copied());
+        let receiver = to.and_then(|ifindex| self.0.endpoint(ifindex).copied());
         let is_bridged = sender
             .zip(receiver)
             .is_some_and(|(a, b)| a.network == b.network);

@@ -61,6 +61,7 @@ impl Node {
             name: name.to_owned(),
             project: None,
             short_name: None,
+            filtered: false,
             bridge: format!("br{ifindex}"),
             subnets: subnets.iter().map(|subnet| net(subnet)).collect(),
         };

@@ -18,6 +18,8 @@ use crate::model::{LABEL_PROJECT, Network, Published, Unprotected};
 const LABEL_NETWORK: &str = "com.docker.compose.network";
 /// The bridge driver's option for the name of the interface.
 const OPTION_BRIDGE: &str = "com.docker.network.bridge.name";
+/// The bridge driver's option for whether containers of a network may talk to each other.
+const OPTION_ICC: &str = "com.docker.network.bridge.enable_icc";
 /// The bridge that Swarm gives its containers to reach the outside.
 const GWBRIDGE: &str = "docker_gwbridge";
 
@@ -203,6 +205,7 @@ pub(super) fn network(network: NetworkInspect) -> Option<NetworkState> {
             bridge: bridge_name(&id, &name, &options),
             project: labels.get(LABEL_PROJECT).cloned(),
             short_name: labels.get(LABEL_NETWORK).cloned(),
+            filtered: options.get(OPTION_ICC).is_some_and(|icc| !is_true(icc)),
             subnets: configs
                 .iter()
                 .filter_map(|config| Some(config.subnet.as_ref()?.parse::<IpNet>().ok()?.trunc()))
@@ -237,6 +240,11 @@ fn bridge_name(id: &str, name: &str, options: &HashMap<String, String>) -> Strin
         _ if name == "bridge" => "docker0".to_owned(),
         _ => format!("br-{}", id.get(..12).unwrap_or(id)),
     }
+}
+
+/// As the engine reads it (Go's strconv.ParseBool); what is neither it refuses.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 fn record(endpoint: &EndpointResource) -> EndpointRecord {

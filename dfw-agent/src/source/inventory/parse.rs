@@ -78,6 +78,7 @@ pub(super) fn parse(text: &str) -> Result<Snapshot, Mistake> {
                 name: network.clone(),
                 project: None,
                 short_name: None,
+                filtered: false,
                 bridge: String::new(),
                 subnets: Vec::new(),
             });

@@ -12,10 +12,11 @@ use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{InfoKind, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    tc::TcMessage,
 };
 
-use super::LinkChange;
-use crate::model::{HostAddress, Link, LinkKind, Links, Peer};
+use super::{LinkChange, watched};
+use crate::model::{Detour, HostAddress, Link, LinkKind, Links, Peer};
 
 /// When the other end of a veth is looked at for the last time, after its MAC became final: who gives it an IPv4 address
 /// mostly gives it an IPv6 one a moment later, and no news of that reach the host's namespace.
@@ -28,6 +29,7 @@ pub(super) struct Cache {
     far: BTreeMap<u32, Far>,
     unread: BTreeSet<u32>,
     last_looks: BTreeSet<(Instant, u32)>,
+    queues: watched::Queues,
 }
 
 /// The other end of a veth, in another namespace.
@@ -87,6 +89,8 @@ impl Cache {
                 let address = host_address(address)?;
                 self.set_address(address, false)
             }
+            RouteNetlinkMessage::NewQueueDiscipline(queue) => self.set_queue(queue, true),
+            RouteNetlinkMessage::DelQueueDiscipline(queue) => self.set_queue(queue, false),
             _ => None,
         }
     }
@@ -199,9 +203,10 @@ impl Cache {
     fn new_link(&mut self, message: &LinkMessage) -> Option<LinkChange> {
         // The bridge repeats news of its ports as messages of its own family, with less in them.
         if message.header.interface_family == AddressFamily::Bridge {
-            return None;
+            return self.set_detour(message.header.index, watched::told_by_bridge(message));
         }
         let (mut link, far) = describe(message)?;
+        link.detour = link.detour.or(self.queues.detour(link.ifindex));
         let before = self.links.links.get(&link.ifindex);
         if let Some(far) = far {
             let known = self.far.entry(link.ifindex).or_insert(Far {
@@ -239,6 +244,22 @@ impl Cache {
         Some(change)
     }
 
+    /// Takes in what a bridge says of its port, or a queue of its interface.
+    fn set_detour(&mut self, ifindex: u32, found: Option<Detour>) -> Option<LinkChange> {
+        let link = self.links.links.get_mut(&ifindex)?;
+        let detour = found.or(self.queues.detour(ifindex));
+        let differs = link.detour != detour;
+        link.detour = detour;
+        differs.then_some(LinkChange::Other)
+    }
+
+    fn set_queue(&mut self, queue: &TcMessage, present: bool) -> Option<LinkChange> {
+        let ifindex = self.queues.set(queue, present)?;
+        let link = self.links.links.get(&ifindex)?;
+        let of_link = link.detour.filter(|detour| *detour != Detour::Queue);
+        self.set_detour(ifindex, of_link)
+    }
+
     fn del_link(&mut self, message: &LinkMessage) -> Option<LinkChange> {
         // In the bridge's own family it says only that the link is no port any more; an ordinary message follows.
         if message.header.interface_family == AddressFamily::Bridge {
@@ -247,6 +268,7 @@ impl Cache {
         let ifindex = message.header.index;
         self.far.remove(&ifindex);
         self.unread.remove(&ifindex);
+        self.queues.forget(ifindex);
         // A look that is due and cannot be taken would be due for ever.
         self.last_looks.retain(|(_, gone)| *gone != ifindex);
         self.links
@@ -270,7 +292,7 @@ impl Cache {
 fn describe(message: &LinkMessage) -> Option<(Link, Option<FarEnd>)> {
     let (mut name, mut kind, mut controller, mut port_of_bridge) =
         (None, LinkKind::Other, None, false);
-    let (mut other_end, mut netnsid) = (None, None);
+    let (mut other_end, mut netnsid, mut detour) = (None, None, None);
     for attribute in &message.attributes {
         #[expect(
             clippy::wildcard_enum_match_arm,
@@ -284,6 +306,7 @@ fn describe(message: &LinkMessage) -> Option<(Link, Option<FarEnd>)> {
             }
             LinkAttribute::LinkNetNsId(id) => netnsid = Some(*id).filter(|id| *id >= 0),
             LinkAttribute::LinkInfo(infos) => {
+                detour = watched::told_by_link(infos);
                 for info in infos {
                     match info {
                         LinkInfo::Kind(InfoKind::Veth) => kind = LinkKind::Veth,
@@ -305,6 +328,7 @@ fn describe(message: &LinkMessage) -> Option<(Link, Option<FarEnd>)> {
         bridge: controller.filter(|_| port_of_bridge),
         peer_here: other_end.filter(|_| netnsid.is_none()),
         peer: None,
+        detour,
     };
     let far = other_end
         .zip(netnsid)

@@ -10,6 +10,7 @@ use rtnetlink::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{LinkAttribute, LinkExtentMask, LinkMessage},
+        tc::TcMessage,
     },
 };
 use tokio::task::JoinHandle;
@@ -49,7 +50,7 @@ impl Requests {
         })
     }
 
-    /// Every link of the host's namespace, then every address.
+    /// Every link of the host's namespace, then every address, then every queueing discipline.
     pub(super) async fn dump(&mut self) -> Result<Vec<RouteNetlinkMessage>, LinkError> {
         let mut links = LinkMessage::default();
         links
@@ -60,6 +61,8 @@ impl Requests {
             .await?;
         let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         all.extend(self.ask(addresses, "list addresses", true).await?);
+        let queues = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        all.extend(self.ask(queues, "list queueing disciplines", true).await?);
         Ok(all)
     }
 

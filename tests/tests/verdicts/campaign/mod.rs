@@ -22,7 +22,7 @@ use crate::{
     kernel,
     scenario::INTERFACES,
     state,
-    table::{Seen, counters, passes},
+    table::{Seen, counters, fate},
 };
 use twin::{FLOWS, Twin, spot};
 
@@ -53,6 +53,7 @@ fn the_kernel_and_the_oracle_agree_on_any_frame() {
     let work = || {
         let options = Options {
             flows: Some(FLOWS),
+            fast_path: true,
             ..Options::default()
         };
         kernel::inside(&INTERFACES, options, |kernel| {
@@ -122,14 +123,14 @@ fn episode(twin: &mut Twin<'_>, corpus: &Corpus, number: u32, sample: usize) -> 
         let earlier = is_sampled.then(|| counters(twin.kernel));
         let spot = spot(at);
         let answer = twin.node.judge(spot, &frame);
-        let pass = passes(twin.kernel, at, &frame);
+        let fate = fate(twin.kernel, at, &frame);
         let seen = earlier.map(|earlier| counters(twin.kernel).since(&earlier));
         let agrees = seen
             .as_ref()
             .is_none_or(|seen| twin::tells(seen, spot, &answer));
         assert!(
-            pass == answer.passes && agrees,
-            "frame {at_frame} of episode {number} at {spot:?}: {}\nthe kernel: passes {pass}, {seen:?}\nthe oracle: {answer:?}\n{:?}",
+            fate == twin::fate(&answer) && agrees,
+            "frame {at_frame} of episode {number} at {spot:?}: {}\nthe kernel: {fate:?}, {seen:?}\nthe oracle: {answer:?}\n{:?}",
             hex(&frame),
             twin.node
         );

@@ -17,7 +17,7 @@ use crate::{
     kernel::Kernel,
     oracle::{self, Answer, Known, Mode, Node, Peer, Port, Spot},
     scenario::{self, BRIDGE, ENDPOINTS, Family, OTHER_BRIDGE, RULES, Rule, Who},
-    table::{At, Seen},
+    table::{At, Fate, Seen},
 };
 
 /// Flows that an endpoint may own: more than it opens in an episode, for the oracle knows no quota.
@@ -42,6 +42,7 @@ fn tables() -> Tables {
     for (number, endpoint) in (0..).zip(tables.endpoints.values_mut()) {
         endpoint.ring_base = number * QUOTA;
         endpoint.ring_mask = QUOTA - 1;
+        endpoint.redirects = 1;
     }
     tables
 }
@@ -73,7 +74,7 @@ impl<'k> Twin<'k> {
     pub(super) fn change(&mut self, random: &mut Random) {
         let mut tables = self.tables.clone();
         let mut rules = self.rules.clone();
-        match random.below(8) {
+        match random.below(9) {
             0..=2 => {
                 let who = random.of(&ENDPOINTS).ifindex();
                 let mode = *random.of(&[mode::OFF, mode::AUDIT, mode::ENFORCE]);
@@ -97,6 +98,11 @@ impl<'k> Twin<'k> {
                 }
             }
             6 => tables.settings.enforcing ^= 1,
+            7 => {
+                let who = random.of(&ENDPOINTS).ifindex();
+                let endpoint = tables.endpoints.get_mut(&who);
+                endpoint.expect("the endpoint is there").redirects ^= 1;
+            }
             _ => {
                 let settings = &mut tables.settings;
                 settings.adopt_until = match settings.adopt_until {
@@ -164,6 +170,7 @@ fn known(tables: &Tables, rules: &[Rule]) -> Known {
             },
             addresses: Family::ALL.map(|family| who.ip(family)).to_vec(),
             link_local: who.link_local().into(),
+            is_open: endpoint.expect("the endpoint is there").redirects != 0,
         }
     };
     let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
@@ -246,6 +253,15 @@ fn verdict(verdict: oracle::Verdict) -> Verdict {
     }
 }
 
+/// Where a frame goes by an answer.
+pub(super) fn fate(answer: &Answer) -> Fate {
+    match (answer.passes, &answer.past) {
+        (false, _) => Fate::Dropped,
+        (true, None) => Fate::Passed,
+        (true, Some(_)) => Fate::Redirected,
+    }
+}
+
 /// Who counts what for an answer.
 pub(super) fn counts(spot: Spot, answer: &Answer) -> Vec<(u32, Verdict, Direction)> {
     let (ifindex, of) = direction(spot);
@@ -255,7 +271,9 @@ pub(super) fn counts(spot: Spot, answer: &Answer) -> Vec<(u32, Verdict, Directio
         .map(|own| (ifindex, verdict(own.verdict), of));
     let peer = answer.peer.iter();
     let peer = peer.map(|(ifindex, _)| (*ifindex, Verdict::Deny, Direction::Ingress));
-    own.chain(peer).collect()
+    let past = answer.past.iter();
+    let past = past.map(|(ifindex, past)| (*ifindex, verdict(past.verdict), Direction::Ingress));
+    own.chain(peer).chain(past).collect()
 }
 
 /// Whether the kernel counted a frame with a reason that the oracle takes.
@@ -265,7 +283,9 @@ pub(super) fn tells(seen: &Seen, spot: Spot, answer: &Answer) -> bool {
     let own = own.map(|own| (of, verdict(own.verdict), &own.reasons));
     let peer = answer.peer.iter();
     let peer = peer.map(|(_, reasons)| (Direction::Ingress, Verdict::Deny, reasons));
-    let expected: Vec<_> = own.chain(peer).collect();
+    let past = answer.past.iter();
+    let past = past.map(|(_, past)| (Direction::Ingress, verdict(past.verdict), &past.reasons));
+    let expected: Vec<_> = own.chain(peer).chain(past).collect();
     let all: u64 = seen.reasons.values().sum();
     all == expected.len() as u64
         && expected.iter().all(|(of, verdict, reasons)| {

@@ -14,6 +14,9 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
+/// The largest frame that an interface of the scenario takes.
+const LARGEST: usize = 1514;
+
 /// One conversation on one network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Key {
@@ -49,6 +52,8 @@ pub(super) struct Entry {
     sides: [Option<Side>; 2],
     state: State,
     seen: u64,
+    /// The initiator's last packet came to the receiver by the bridge.
+    is_bridged: bool,
 }
 
 /// What judging a packet's sides comes to.
@@ -80,11 +85,13 @@ impl Node {
             if let Some(entry) = known {
                 let state = after(entry.state, packet, entry.initiator == sender);
                 let seen = self.now;
+                let is_bridged = is_bridged(scene, Some(&entry), sender);
                 self.flows.insert(
                     key,
                     Entry {
                         state,
                         seen,
+                        is_bridged,
                         ..entry
                     },
                 );
@@ -126,13 +133,15 @@ impl Node {
                     passes: false,
                     own: own(scene, &turn),
                     peer: peer.map(|peer| (peer.ifindex, vec![reason])),
+                    past: None,
                 };
             }
             Judged::Passes { .. } => {}
         }
+        let other = peer.as_ref().map(|peer| peer.ifindex);
         let ports = match is_my_side_first(scene, &turn) {
-            true => [Some(me.ifindex), peer.map(|peer| peer.ifindex)],
-            false => [peer.map(|peer| peer.ifindex), Some(me.ifindex)],
+            true => [Some(me.ifindex), other],
+            false => [other, Some(me.ifindex)],
         };
         let initiator = match turn.sender_is_initiator {
             true => sender,
@@ -149,6 +158,7 @@ impl Node {
             sides: turn.sides,
             state: after(before, packet, turn.sender_is_initiator || known.is_none()),
             seen: self.now,
+            is_bridged: is_bridged(scene, known.as_ref(), sender),
         };
         self.flows.insert(key, entry);
         let mut own = own(scene, &turn);
@@ -161,7 +171,42 @@ impl Node {
             passes: true,
             own,
             peer: None,
+            past: peer.and_then(|peer| self.past(scene, &peer, &turn, entry.is_bridged)),
         }
+    }
+
+    /// Section 12: whether a packet that passes goes to its receiver at once, and what the receiver counts then.
+    fn past(
+        &self,
+        scene: &Scene<'_>,
+        peer: &Port,
+        turn: &Turn,
+        is_bridged: bool,
+    ) -> Option<(u32, Count)> {
+        let ends = [scene.me, peer];
+        let is_allowed = |side: &Option<Side>| {
+            side.is_some_and(|side| side.epoch == self.epoch && side.verdict == Verdict::Allow)
+        };
+        let goes = scene.sends()
+            && !is_bridged
+            && ends
+                .iter()
+                .all(|end| end.is_open && end.mode == Mode::Enforce)
+            && scene.to == peer.mac
+            && scene.length <= LARGEST
+            && turn.sides.iter().all(is_allowed);
+        let theirs = turn.sides[usize::from(is_my_side_first(scene, turn))]?;
+        let reason = match turn.sender_is_initiator {
+            true => theirs.reason,
+            false => "reply",
+        };
+        goes.then(|| {
+            let count = Count {
+                verdict: Verdict::Allow,
+                reasons: vec![reason],
+            };
+            (peer.ifindex, count)
+        })
     }
 
     /// The other end, where it is an endpoint of this network and not this one.
@@ -349,6 +394,14 @@ impl Node {
         };
         let reporter = reporter.filter(|port| port.network == scene.me.network);
         Some(receiver == me && reporter.is_none_or(|port| other == Some(port.ifindex)))
+    }
+}
+
+/// Whether the initiator's last packet came by the bridge, after one of `sender`. One that opens a flow is the initiator's.
+fn is_bridged(scene: &Scene<'_>, known: Option<&Entry>, sender: (IpAddr, u16)) -> bool {
+    match known {
+        Some(entry) if entry.initiator != sender => entry.is_bridged,
+        Some(_) | None => !scene.sends(),
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) struct Scene<'a> {
     pub(super) source: (Class, IpAddr),
     pub(super) destination: (Class, IpAddr),
     pub(super) other_enforces: bool,
+    /// The frame's destination MAC and its length.
+    pub(super) to: [u8; 6],
+    pub(super) length: usize,
 }
 
 impl Scene<'_> {
@@ -94,6 +97,8 @@ impl Node {
             source: (self.class(me.network, source), source),
             destination: (self.class(me.network, destination), destination),
             other_enforces: false,
+            to: frame.destination,
+            length: bytes.len(),
         };
         scene.other_enforces =
             self.protects(me, scene.source.0) || self.protects(me, scene.destination.0);

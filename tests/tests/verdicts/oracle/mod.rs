@@ -45,6 +45,8 @@ pub(crate) struct Answer {
     pub(crate) own: Option<Count>,
     /// Whose ingress side denied it at the sender's hook, and why.
     pub(crate) peer: Option<(u32, Reasons)>,
+    /// Section 12: who gets it past the bridge, and counts it.
+    pub(crate) past: Option<(u32, Count)>,
 }
 
 /// Where a frame is seen.
@@ -72,6 +74,8 @@ pub(crate) struct Port {
     pub(crate) addresses: Vec<IpAddr>,
     /// As its own network sees it.
     pub(crate) link_local: IpAddr,
+    /// Nobody but dfw has a say in its packets on the bridge.
+    pub(crate) is_open: bool,
 }
 
 /// Whom a rule speaks of.
@@ -133,6 +137,7 @@ impl Answer {
             passes: true,
             own: None,
             peer: None,
+            past: None,
         }
     }
 
@@ -141,6 +146,7 @@ impl Answer {
             passes: verdict != Verdict::Deny,
             own: Some(Count { verdict, reasons }),
             peer: None,
+            past: None,
         }
     }
 

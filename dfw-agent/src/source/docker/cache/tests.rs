@@ -38,6 +38,7 @@ fn bridge(id: &str, members: &[(&str, u8)]) -> NetworkState {
         name: id.into(),
         project: None,
         short_name: None,
+        filtered: false,
         bridge: format!("br-{id}"),
         subnets: Vec::new(),
     };
