@@ -20,7 +20,12 @@ type Sizes = BTreeMap<String, [u32; 2]>;
 fn measured() -> Sizes {
     let scratch = Scratch::new();
     let pins = Pins::new(&scratch.bpffs());
-    let mut object = load::load(&pins, Options::default()).expect("the object loads");
+    // As the agent loads it by default.
+    let options = Options {
+        fast_path: true,
+        ..Options::default()
+    };
+    let mut object = load::load(&pins, options).expect("the object loads");
     let names = program::ALL.into_iter();
     names
         .map(|name| (name.to_owned(), size(&mut object, name)))

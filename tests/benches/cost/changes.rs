@@ -119,6 +119,7 @@ impl Node {
             name: "lan".to_owned(),
             project: None,
             short_name: None,
+            filtered: false,
             bridge: "br0".to_owned(),
             subnets: ["10.77.1.0/24", "fd77:1::/64"]
                 .iter()
@@ -147,7 +148,11 @@ struct Live {
 
 impl Live {
     fn open(bpffs: &Path, directory: &Path, node: Node) -> Self {
-        let datapath = Datapath::open(bpffs, marker(directory), LoadOptions::default());
+        let options = LoadOptions {
+            fast_path: true,
+            ..LoadOptions::default()
+        };
+        let datapath = Datapath::open(bpffs, marker(directory), options);
         let datapath = datapath.expect("it opens");
         let allowed = (
             "dfw.ingress.allowed".to_owned(),
@@ -178,7 +183,14 @@ impl Live {
         let began = Instant::now();
         let compiled = self.compiler.compile(&inventory, &Options::default());
         let compiling = began.elapsed();
-        self.datapath.apply(&compiled, false).expect("it fits");
+        let redirected = self
+            .node
+            .veths
+            .iter()
+            .map(|(ifindex, ..)| *ifindex)
+            .collect();
+        let applied = self.datapath.apply(&compiled, false, &redirected);
+        applied.expect("it fits");
         (compiling, began.elapsed() - compiling)
     }
 }

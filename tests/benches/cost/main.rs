@@ -32,7 +32,7 @@ struct Arguments {
 
 const RULES: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 const ENDPOINTS: [usize; 4] = [2, 10, 100, 1_000];
-/// The last is all that the table takes, but for those that other paths leave in it.
+/// The last is about all that the table takes.
 const FLOWS: [usize; 3] = [1_000, 16_000, 131_000];
 
 fn main() {
@@ -63,10 +63,7 @@ fn main() {
 fn packets_of(effort: Effort, report: &mut Report) {
     let mut on_fresh = |what: &str, measure: &mut (dyn FnMut(&mut Kernel, &mut Report) + Send)| {
         eprintln!("  nanoseconds a packet: {what}");
-        kernel::inside(&node::INTERFACES, LoadOptions::default(), |kernel| {
-            packets::pin();
-            measure(kernel, report);
-        });
+        inside(true, |kernel| measure(kernel, report));
     };
     on_fresh("every path", &mut |kernel, report| {
         packets::every_path(kernel, Size::LEAST, effort, report);
@@ -90,8 +87,24 @@ fn packets_of(effort: Effort, report: &mut Report) {
         });
     }
     for flows in FLOWS {
-        on_fresh(&format!("{flows} flows"), &mut |kernel, report| {
-            packets::among(kernel, flows, effort, report);
-        });
+        for (family, name) in packets::FAMILIES.into_iter().enumerate() {
+            on_fresh(&format!("{flows} flows, {name}"), &mut |kernel, report| {
+                packets::among(kernel, family, flows, effort, report);
+            });
+        }
     }
+    inside(false, |kernel| {
+        packets::over_the_bridge(kernel, effort, report)
+    });
+}
+
+fn inside(fast_path: bool, measure: impl FnOnce(&mut Kernel) + Send) {
+    let options = LoadOptions {
+        fast_path,
+        ..LoadOptions::default()
+    };
+    kernel::inside(&node::INTERFACES, options, |kernel| {
+        packets::pin();
+        measure(kernel);
+    });
 }

@@ -39,6 +39,7 @@ impl Effort {
 
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
+const REDIRECT: i32 = 7;
 
 /// A program, where it runs, and what on.
 struct Subject {
@@ -52,7 +53,11 @@ const FROM_CLIENT: Subject = Subject {
     program: program::FROM_ENDPOINT,
     ifindex: CLIENT,
     ingress: CLIENT,
+    verdict: REDIRECT,
+};
+const OVER_THE_BRIDGE: Subject = Subject {
     verdict: NEXT,
+    ..FROM_CLIENT
 };
 const TO_SERVER: Subject = Subject {
     program: program::TO_ENDPOINT,
@@ -91,7 +96,7 @@ fn packet(family: usize, source: &str, ports: (u16, u16), flags: u8) -> Ip {
 pub(crate) const ESTABLISHED: &str = "established, sender's hook";
 pub(crate) const NEW: &str = "new, from the world (each run another tuple)";
 const AMONG: &str = "established, sender's hook (each run another flow)";
-const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+pub(crate) const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
 /// Measures every path on a node of this size.
 pub(crate) fn every_path(kernel: &mut Kernel, size: Size, effort: Effort, report: &mut Report) {
@@ -104,9 +109,10 @@ pub(crate) fn every_path(kernel: &mut Kernel, size: Size, effort: Effort, report
         let of_world =
             |source, port, flags| packet(family, WORLD_IPS[family], (source, port), flags).frame();
         run(kernel, &FROM_CLIENT, &of_client(flags::SYN));
-        run(kernel, &TO_SERVER, &of_client(flags::SYN));
         let data = of_client(flags::ACK);
         note(ESTABLISHED, hot(kernel, &FROM_CLIENT, &data, effort));
+        // From here on the flow takes the bridge: the receiver's hook has seen it.
+        run(kernel, &TO_SERVER, &of_client(flags::SYN));
         let receiver = hot(kernel, &TO_SERVER, &data, effort);
         note("established, receiver's hook", receiver);
         let denied = of_world(4000, 442, flags::SYN);
@@ -124,10 +130,23 @@ pub(crate) fn every_path(kernel: &mut Kernel, size: Size, effort: Effort, report
         // Under epoch 0 nothing counts as judged, so that each run asks the rules of both sides again.
         tables.settings.epoch = 0;
         kernel.write(&tables);
-        let again = hot(kernel, &FROM_CLIENT, &data, effort);
+        let again = hot(kernel, &OVER_THE_BRIDGE, &data, effort);
         note("judged again, sender's hook", again);
         tables.settings.epoch = 1;
         kernel.write(&tables);
+    }
+}
+
+/// An established flow whose packets take the bridge: the object was loaded without redirects.
+pub(crate) fn over_the_bridge(kernel: &mut Kernel, effort: Effort, report: &mut Report) {
+    let size = Size::LEAST;
+    kernel.write(&node::tables(size));
+    for (family, name) in FAMILIES.into_iter().enumerate() {
+        let of_client = |flags| packet(family, CLIENT_IPS[family], (4000, 80), flags).frame();
+        run(kernel, &OVER_THE_BRIDGE, &of_client(flags::SYN));
+        let established = hot(kernel, &OVER_THE_BRIDGE, &of_client(flags::ACK), effort);
+        let what = "established, sender's hook, redirect off";
+        report.packet(what, name, size, 1, None, &established);
     }
 }
 
@@ -153,27 +172,38 @@ pub(crate) fn one_of(
     }
 }
 
-/// Packets of flows among so many, each of another one than the last.
-pub(crate) fn among(kernel: &mut Kernel, flows: usize, effort: Effort, report: &mut Report) {
+/// Packets of flows of one family among so many, each of another one than the last.
+pub(crate) fn among(
+    kernel: &mut Kernel,
+    family: usize,
+    flows: usize,
+    effort: Effort,
+    report: &mut Report,
+) {
     let size = Size {
         flows: FLOWS_MAX,
         ..Size::LEAST
     };
     kernel.write(&node::tables(size));
-    for (family, name) in FAMILIES.into_iter().enumerate() {
-        let of_flow = |flow: usize, flags| {
-            let ports = (1024 + (flow % TUPLES) as u16, 80 + (flow / TUPLES) as u16);
-            packet(family, CLIENT_IPS[family], ports, flags).frame()
-        };
-        for flow in 0..flows {
-            run(kernel, &FROM_CLIENT, &of_flow(flow, flags::SYN));
-        }
-        // A stride without a common divisor comes to all of them, in no order that a cache would guess.
-        let met = (0..usize::from(effort.tuples)).map(|number| number * STRIDE % flows);
-        let frames: Vec<_> = met.map(|flow| of_flow(flow, flags::ACK)).collect();
-        let measured = cold(kernel, &FROM_CLIENT, &frames);
-        report.packet(AMONG, name, size, flows, Some(Varied::Flows), &measured);
+    let of_flow = |flow: usize, flags| {
+        let ports = (1024 + (flow % TUPLES) as u16, 80 + (flow / TUPLES) as u16);
+        packet(family, CLIENT_IPS[family], ports, flags).frame()
+    };
+    for flow in 0..flows {
+        run(kernel, &FROM_CLIENT, &of_flow(flow, flags::SYN));
     }
+    // A stride without a common divisor comes to all of them, in no order that a cache would guess.
+    let met = (0..usize::from(effort.tuples)).map(|number| number * STRIDE % flows);
+    let frames: Vec<_> = met.map(|flow| of_flow(flow, flags::ACK)).collect();
+    let measured = cold(kernel, &FROM_CLIENT, &frames);
+    report.packet(
+        AMONG,
+        FAMILIES[family],
+        size,
+        flows,
+        Some(Varied::Flows),
+        &measured,
+    );
 }
 
 /// Ports of the client for each of the server's.

@@ -5,6 +5,7 @@ use dfw_tests::{Agent, process, scratch::Scratch};
 use crate::{
     emulations, interrupt,
     results::Description,
+    rival::Rival,
     stage::{End, Stage},
 };
 
@@ -36,6 +37,8 @@ enum Law {
     Nft(fn(&Ends<'_>) -> String),
     /// One for `iptables-restore`, the old one, which is the faster one.
     Iptables(fn(&Ends<'_>) -> String),
+    /// The programs of dfw-ebpf/src/rival.rs.
+    Rival,
     /// An agent with these arguments.
     Dfw(&'static [&'static str]),
 }
@@ -135,16 +138,30 @@ static CONTENDERS: &[Contender] = &[
         ..BASE
     },
     Contender {
+        id: "cilium-like",
+        title: "Cilium-like, policy of 1 000",
+        made: "emulation: two BPF programs on each veth, each with identity by longest prefix, connection tracking by two tuples in an LRU table and policy by longest prefix; 1 000 entries; no br_netfilter",
+        law: Law::Rival,
+        ..BASE
+    },
+    Contender {
         id: "dfw",
         title: "dfw",
-        made: "both ends labelled and enforced, the agent as shipped, on the plain bridge",
+        made: "both ends labelled and enforced, the agent as shipped (redirect on), on the plain bridge",
         law: Law::Dfw(&[]),
+        ..BASE
+    },
+    Contender {
+        id: "dfw-off",
+        title: "dfw, redirect off",
+        made: "the same with `--fast-path off`",
+        law: Law::Dfw(&["--fast-path", "off"]),
         ..BASE
     },
     Contender {
         id: "dfw-10k",
         title: "dfw, 10 000 rules",
-        made: "the same, the server with 10 000 rules more",
+        made: "as dfw, the server with 10 000 rules more",
         rules: 10_000,
         law: Law::Dfw(&[]),
         ..BASE
@@ -215,7 +232,7 @@ pub(crate) fn build(field: Field, cpu: usize) -> Vec<Stage> {
             break;
         }
         eprintln!("  {}", contender.title);
-        let stage = Stage::new(contender, cpu);
+        let mut stage = Stage::new(contender, cpu);
         stage.legislate();
         stages.push(stage);
     }
@@ -239,13 +256,17 @@ fn start_agent(stage: &Stage) -> Option<Agent<'_>> {
 }
 
 impl Stage {
-    fn legislate(&self) {
+    fn legislate(&mut self) {
         let ends = Ends {
             client: self.client(),
             server: self.server(),
         };
         let (command, text) = match self.contender.law {
             Law::None | Law::Docker | Law::Dfw(_) => return,
+            Law::Rival => {
+                self.rival = Some(self.host().enter(|| Rival::attach(&ends)));
+                return;
+            }
             Law::Nft(text) => (["nft", "-f"], text(&ends)),
             Law::Iptables(text) => (["iptables-legacy-restore", "--noflush"], text(&ends)),
         };
@@ -262,6 +283,7 @@ impl Stage {
     pub(crate) fn counted(&self, agent: Option<&Agent<'_>>) -> u64 {
         match self.contender.law {
             Law::None => 0,
+            Law::Rival => self.rival.as_ref().map_or(0, Rival::counted),
             Law::Dfw(_) => {
                 let metrics = agent.expect("it was started").metrics();
                 metrics.sum("dfw_packets_total", &[]) as u64

@@ -7,6 +7,7 @@ mod interrupt;
 mod machine;
 mod report;
 mod results;
+mod rival;
 mod rounds;
 mod stage;
 mod statistics;

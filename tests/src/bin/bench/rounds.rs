@@ -139,7 +139,11 @@ fn printed(command: &mut Command) -> Option<String> {
         return None;
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{said}",
+        output.status
+    );
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -7,7 +7,7 @@ use dfw_tests::{
     scratch::Scratch,
 };
 
-use crate::{contenders::Contender, machine};
+use crate::{contenders::Contender, machine, rival::Rival};
 
 /// Where the server serves.
 pub(crate) const PORT: u16 = 5201;
@@ -24,6 +24,7 @@ pub(crate) struct Stage {
     _server: Daemon,
     place: Place,
     ends: [End; 2],
+    pub(crate) rival: Option<Rival>,
     _logs: Scratch,
 }
 
@@ -78,6 +79,7 @@ impl Stage {
             _server: server,
             place,
             ends,
+            rival: None,
             _logs: logs,
         }
     }
