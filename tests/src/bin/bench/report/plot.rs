@@ -79,7 +79,7 @@ fn draw_bars(title: &str, bars: &[(&str, bool, Estimate)]) -> String {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         area.fill(&WHITE).expect("a string takes it");
         let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 17).into_font().color(&INK))
+            .caption(title, ("sans-serif", 20).into_font().color(&INK))
             .margin(8)
             .margin_right(20)
             .set_label_area_size(LabelAreaPosition::Left, NAMES)
@@ -93,7 +93,7 @@ fn draw_bars(title: &str, bars: &[(&str, bool, Estimate)]) -> String {
             .light_line_style(TRANSPARENT)
             .bold_line_style(INK.mix(0.12))
             .x_label_formatter(&|x| format!("{x:.1}"))
-            .label_style(("sans-serif", 12).into_font().color(&INK))
+            .label_style(("sans-serif", 15).into_font().color(&INK))
             .draw()
             .expect("a string takes it");
         let plain = [(1.0, 0.0), (1.0, count)];
@@ -112,7 +112,7 @@ fn draw_bars(title: &str, bars: &[(&str, bool, Estimate)]) -> String {
                 .draw_series([PathElement::new(whisker, INK.stroke_width(2))])
                 .expect("a string takes it");
             let place = chart.backend_coord(&(0.0, middle));
-            let style = ("sans-serif", 13).into_font().color(&INK);
+            let style = ("sans-serif", 16).into_font().color(&INK);
             area.draw(&Text::new(
                 (*name).to_owned(),
                 (12, place.1 - 6),
@@ -163,7 +163,7 @@ fn draw_lines(title: &str, axis: &str, lines: &[(String, Vec<Point>)]) -> String
         let area = SVGBackend::with_string(&mut svg, (WIDTH, 340)).into_drawing_area();
         area.fill(&WHITE).expect("a string takes it");
         let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 17).into_font().color(&INK))
+            .caption(title, ("sans-serif", 20).into_font().color(&INK))
             .margin(8)
             .margin_right(20)
             .set_label_area_size(LabelAreaPosition::Left, 50)
@@ -177,7 +177,7 @@ fn draw_lines(title: &str, axis: &str, lines: &[(String, Vec<Point>)]) -> String
             .x_desc(axis)
             .y_desc("ns")
             .x_label_formatter(&|x| format!("{x:.0}"))
-            .label_style(("sans-serif", 12).into_font().color(&INK))
+            .label_style(("sans-serif", 15).into_font().color(&INK))
             .draw()
             .expect("a string takes it");
         for ((name, points), colour) in lines.iter().zip(LINES.into_iter().cycle()) {
@@ -195,7 +195,7 @@ fn draw_lines(title: &str, axis: &str, lines: &[(String, Vec<Point>)]) -> String
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.85))
-            .label_font(("sans-serif", 12).into_font().color(&INK))
+            .label_font(("sans-serif", 15).into_font().color(&INK))
             .draw()
             .expect("a string takes it");
         area.present().expect("a string takes it");
