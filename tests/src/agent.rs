@@ -128,6 +128,17 @@ impl<'host> Agent<'host> {
             .collect();
     }
 
+    /// What its next start is told instead of an argument's value.
+    ///
+    /// # Panics
+    /// When it was not told any.
+    #[track_caller]
+    pub fn set_argument(&mut self, name: &str, value: &str) {
+        let mut arguments = self.arguments.iter().skip(1).zip(self.arguments.iter());
+        let at = arguments.position(|(_, before)| before == name);
+        value.clone_into(&mut self.arguments[at.expect("it has that argument") + 1]);
+    }
+
     /// Kills it without warning; its pins stay.
     ///
     /// # Panics
@@ -345,10 +356,12 @@ pub fn refused(netns: &NetNs, wrapper: &[&str], arguments: &[&str]) -> (Option<i
     (status.code(), daemon.log())
 }
 
-/// The user's own settings are not under test; which check is left out (`cargo xtask mutate`) is.
+/// The user's own settings are not under test; which check is left out (`cargo xtask mutate`) and which way packets take
+/// (`cargo xtask test`) is.
 fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in env::vars_os() {
-        let is_setting = name.to_string_lossy().starts_with("DFW_") && name != "DFW_MUTANT";
+        let is_under_test = name == "DFW_MUTANT" || name == "DFW_FAST_PATH";
+        let is_setting = name.to_string_lossy().starts_with("DFW_") && !is_under_test;
         if is_setting || name == "DOCKER_HOST" {
             command.env_remove(name);
         }

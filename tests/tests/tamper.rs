@@ -18,7 +18,7 @@ use aya::{
         tc::{SchedClassifierLinkId, TcAttachOptions},
     },
 };
-use dfw_agent::datapath::load::{OBJECT, program};
+use dfw_agent::datapath::load::{OBJECT, Pins, program};
 use dfw_common::{
     key::PolicyKey,
     maps as layout,
@@ -30,6 +30,7 @@ use dfw_tests::{
     canary::{Datagrams, Transfer},
     process, wait,
 };
+use serde_json::Value;
 
 /// What docs/security.md promises.
 const BOUND: Duration = Duration::from_secs(1);
@@ -166,12 +167,16 @@ impl Foreign {
 
     /// Goes first, in each of these hooks.
     fn go_first(&mut self, host: &Namespace, hooks: &[(&str, TcAttachType)]) {
+        self.go(host, hooks, LinkOrder::first);
+    }
+
+    fn go(&mut self, host: &Namespace, hooks: &[(&str, TcAttachType)], place: fn() -> LinkOrder) {
         let program = self.object.program_mut(program::EMPTY).expect("loaded");
         let program: &mut SchedClassifier = program.try_into().expect("a classifier");
         let links = &mut self.links;
         host.enter(|| {
             for (interface, hook) in hooks {
-                let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+                let order = TcAttachOptions::TcxOrder(place());
                 let link = program.attach_with_options(interface, *hook, order);
                 links.push(link.unwrap_or_else(|error| panic!("{interface}: {error}")));
             }
@@ -184,6 +189,40 @@ impl Foreign {
         for link in self.links.drain(..links) {
             program.detach(link).expect("it was attached");
         }
+    }
+}
+
+/// The fast path would go past a program that comes after dfw's.
+#[test]
+fn a_program_placed_last_sees_every_packet() {
+    let host = Namespace::new();
+    let site = Site::new(&host);
+    let agent = Agent::start(&host, &["--inventory", &site.inventory.argument()]);
+    let detours = |status: &Value| {
+        ["client", "server"].map(|name| {
+            let mut endpoints = status["endpoints"].as_array().into_iter().flatten();
+            let one = endpoints.find(|one| one["container"] == name);
+            one.map(|one| one["detour"].clone())
+        })
+    };
+    let none = Some(Value::Null);
+    let by_program = Some(Value::from("program"));
+    agent.expect_status("both are redirected", |status| {
+        detours(status) == [none.clone(), none.clone()]
+    });
+    let mut foreign = Foreign::load();
+    for (hook, wanted) in site.hooks().into_iter().zip([
+        [by_program.clone(), none.clone()],
+        [none.clone(), by_program],
+    ]) {
+        foreign.go(&host, &[hook], LinkOrder::last);
+        agent.expect_status("it is left to the bridge", |status| {
+            detours(status) == wanted
+        });
+        foreign.leave(1);
+        agent.expect_status("both are redirected again", |status| {
+            detours(status) == [none.clone(), none.clone()]
+        });
     }
 }
 
@@ -328,7 +367,7 @@ fn what_is_detached_or_unpinned_is_put_back() {
     assert_told(&agent, "server", "was detached from TCX egress");
 
     // Pins alone do not matter to the traffic.
-    let maps = agent.bpffs().join("v1/maps");
+    let maps = Pins::new(agent.bpffs()).maps();
     let before = repairs(&agent);
     fs::remove_file(maps.join(layout::FLOWS)).expect("it is there");
     for pin in pins() {
@@ -367,7 +406,8 @@ fn what_is_written_into_the_maps_does_not_last() {
     let agent = start(&host, &site);
     let mut canaries = Canaries::start(&site);
     assert_eq!(canaries.leaked(), 0, "before anything happens");
-    let data = |name| MapData::from_pin(agent.bpffs().join("v1/maps").join(name)).expect("pinned");
+    let data =
+        |name| MapData::from_pin(Pins::new(agent.bpffs()).maps().join(name)).expect("pinned");
 
     let mut ports: Array<_, Port> = Map::Array(data(layout::ENDPOINTS))
         .try_into()

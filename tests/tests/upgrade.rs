@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use dfw_common::maps::ABI_VERSION;
 use dfw_tests::{
     Agent, Bridge, Endpoint, Inventory, Listener, Namespace, agent,
     campaign::scale,
@@ -174,12 +175,12 @@ fn another_layout_of_the_maps_opens_nothing() {
     let mut agent = Agent::start(&host, &[&flag, &file]);
     agent.expect_ready("both", 2);
     let (allowed, denied) = (site.datagrams(7001), site.datagrams(7002));
-    for version in ["2", "1"] {
+    for version in [ABI_VERSION + 1, ABI_VERSION].map(|version| version.to_string()) {
         let transfers = site.transfers();
         assert!(transfers.iter().all(Transfer::goes_on));
         let links = programs(agent.bpffs());
         agent.terminate();
-        agent.set_environment(&[("DFW_TEST_ABI_VERSION", version)]);
+        agent.set_environment(&[("DFW_TEST_ABI_VERSION", &version)]);
         agent.start_again();
         site.assert_enforced("with the other layout");
         for transfer in transfers {

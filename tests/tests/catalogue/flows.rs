@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use aya::maps::{Array, Map, MapData};
+use dfw_agent::datapath::load::Pins;
 use dfw_common::{reason::Reason, value::Settings};
 use dfw_tests::{
     Agent, Attempt, Listener, Protocol,
@@ -166,7 +167,7 @@ fn an_echo_id_the_other_way_round() {
 /// The minute is over in which connections that are older than dfw are taken in.
 fn end_adoption(agent: &mut Agent<'_>) {
     agent.kill();
-    let pin = agent.bpffs().join("v1/maps/SETTINGS");
+    let pin = Pins::new(agent.bpffs()).maps().join("SETTINGS");
     let map = MapData::from_pin(&pin).unwrap_or_else(|error| panic!("{}: {error}", pin.display()));
     let mut map: Array<_, Settings> = Map::Array(map).try_into().expect("an array");
     let mut settings = map.get(&0, 0).expect("the first entry");
