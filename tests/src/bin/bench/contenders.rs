@@ -148,7 +148,7 @@ static CONTENDERS: &[Contender] = &[
         id: "dfw",
         title: "dfw",
         made: "both ends labelled and enforced, the agent as shipped (redirect on), on the plain bridge",
-        law: Law::Dfw(&[]),
+        law: Law::Dfw(&["--fast-path", "on"]),
         ..BASE
     },
     Contender {
@@ -163,7 +163,7 @@ static CONTENDERS: &[Contender] = &[
         title: "dfw, 10 000 rules",
         made: "as dfw, the server with 10 000 rules more",
         rules: 10_000,
-        law: Law::Dfw(&[]),
+        law: Law::Dfw(&["--fast-path", "on"]),
         ..BASE
     },
     Contender {
@@ -171,7 +171,7 @@ static CONTENDERS: &[Contender] = &[
         title: "dfw on Docker's default",
         made: "dfw for two containers on the default bridge of an engine of its own",
         on_engine: true,
-        law: Law::Dfw(&[]),
+        law: Law::Dfw(&["--fast-path", "on"]),
         is_among_few: false,
         ..BASE
     },
@@ -252,6 +252,13 @@ fn start_agent(stage: &Stage) -> Option<Agent<'_>> {
     let arguments = [&[option.as_str(), &value], arguments].concat();
     let agent = Agent::start(stage.host(), &arguments);
     agent.expect_ready("both ends", 2);
+    if stage.contender.passes {
+        let is_off = arguments.contains(&"off");
+        agent.expect_status("packets take the way that is measured", |status| {
+            let ends = status["endpoints"].as_array();
+            ends.is_some_and(|ends| ends.iter().all(|end| end["detour"].is_null() != is_off))
+        });
+    }
     Some(agent)
 }
 
