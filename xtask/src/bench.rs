@@ -19,18 +19,19 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask bench                a first look, a few minutes: target/bench/report
+  cargo xtask bench --quick        a first look, some minutes: target/bench/report
+  cargo xtask bench                everybody, a quarter of an hour
   cargo xtask bench --full         everything, 40 minutes on a machine with nothing else to do: docs/performance.md
   cargo xtask bench --report       the report again, from what was measured last
 Ctrl-C ends it between two measurements and removes everything. Root is needed.")]
 pub(crate) struct Options {
-    /// Few pairs, and only the contenders without whom there is no comparison; the default.
+    /// Few pairs, and only the contenders without whom there is no comparison.
     #[arg(long)]
     quick: bool,
-    /// All contenders, 30 pairs; writes docs/performance.md, its plots, and the table in README.md.
+    /// Many pairs and runs; writes docs/performance.md, its plots, and the table in README.md.
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// Other than the 30 pairs of --full, or the 6 of --quick.
+    /// Another number of pairs.
     #[arg(long)]
     pairs: Option<u32>,
     /// Measure nothing: write the report from what is in target/bench.
@@ -41,9 +42,8 @@ pub(crate) struct Options {
     baseline: bool,
 }
 
-const FULL_PAIRS: u32 = 30;
-/// The fewest with a 95 % interval.
-const QUICK_PAIRS: u32 = 6;
+/// How many pairs; the fewest with a 95 % interval first.
+const PAIRS: [u32; 3] = [6, 10, 36];
 
 /// Builds what is measured, measures, and writes the report.
 ///
@@ -66,15 +66,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bench: build::binary(Profile::Release, workspace::TESTS_PACKAGE, "bench")?,
         dfw,
     };
+    let mut left = Vec::new();
     if !options.report {
         let before = leaks::Snapshot::take();
         run.measure(options)?;
-        let left = before.left_behind();
-        if !left.is_empty() {
-            bail!("left behind: {}", left.join(", "));
-        }
+        left = before.left_behind();
     }
-    run.report(options.full, &directory)
+    run.report(options.full, &directory)?;
+    if !left.is_empty() {
+        bail!("left behind: {}", left.join(", "));
+    }
+    Ok(())
 }
 
 struct Run {
@@ -95,7 +97,7 @@ impl Run {
         let mut traffic = Command::new(&self.bench);
         traffic.args(["traffic", "--pairs", &pairs, "--out"]);
         traffic.arg(&self.traffic);
-        traffic.args((!options.full).then_some("--few"));
+        traffic.args(options.quick.then_some("--few"));
         sh::run(traffic.env("DFW_BIN", &self.dfw))?;
 
         let mut cost = build::cargo("bench")?;

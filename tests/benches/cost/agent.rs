@@ -64,7 +64,7 @@ fn crowd(report: &mut Report) {
     );
     let before = process::ticks(agent.pid());
     for change in 0..CHURN {
-        // Every service but the last loses and gets an endpoint.
+        // The last endpoint goes and comes back.
         inventory.overwrite(&crowd.inventory(0..MANY - change % 2));
         thread::sleep(Duration::from_secs(1));
     }
