@@ -95,7 +95,7 @@ fn traffic(pairs: u32, slice: Duration, few: bool, out: &PathBuf) -> ExitCode {
         rounds::run(&stages, &agents, effort)
     };
     let Some(slices) = slices else {
-        eprintln!("interrupted: nothing is written, everything is removed");
+        eprintln!("interrupted: nothing is written, everything is being removed");
         return ExitCode::FAILURE;
     };
     let results = Results {
