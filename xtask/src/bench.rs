@@ -88,20 +88,22 @@ struct Run {
 
 impl Run {
     fn measure(&self, options: &Options) -> Result<()> {
-        let pairs = if options.full {
-            FULL_PAIRS
-        } else {
-            QUICK_PAIRS
+        let [quick, all, full] = PAIRS;
+        let pairs = match (options.pairs, options.quick, options.full) {
+            (Some(pairs), ..) => pairs,
+            (None, true, _) => quick,
+            (None, false, true) => full,
+            (None, false, false) => all,
         };
-        let pairs = options.pairs.unwrap_or(pairs).to_string();
+        // Nothing is compiled while something is measured.
+        sh::run(cost()?.arg("--no-run"))?;
         let mut traffic = Command::new(&self.bench);
-        traffic.args(["traffic", "--pairs", &pairs, "--out"]);
+        traffic.args(["traffic", "--pairs", &pairs.to_string(), "--out"]);
         traffic.arg(&self.traffic);
         traffic.args(options.quick.then_some("--few"));
         sh::run(traffic.env("DFW_BIN", &self.dfw))?;
 
-        let mut cost = build::cargo("bench")?;
-        cost.args(["--package", workspace::TESTS_PACKAGE, "--bench", "cost"]);
+        let mut cost = cost()?;
         cost.args(["--", "--out"]).arg(&self.cost);
         cost.args((!options.full).then_some("--quick"));
         sh::run(cost.env("DFW_BIN", &self.dfw))
@@ -132,6 +134,13 @@ impl Run {
         println!("{}", out.join("performance.md").display());
         Ok(())
     }
+}
+
+/// The benchmark of what dfw costs by itself.
+fn cost() -> Result<Command> {
+    let mut cargo = build::cargo("bench")?;
+    cargo.args(["--package", workspace::TESTS_PACKAGE, "--bench", "cost"]);
+    Ok(cargo)
 }
 
 /// The test that holds the programs against the baseline writes it when asked to.
