@@ -201,6 +201,19 @@ impl<'host> Agent<'host> {
         String::from_utf8_lossy(&log).into_owned()
     }
 
+    /// The `milliseconds` of the lines of its log with this message, sorted.
+    pub fn milliseconds(&self, message: &str) -> Vec<f64> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains(message));
+        let figures = lines.filter_map(|line| {
+            let rest = line.split("milliseconds=").nth(1)?;
+            rest.split(' ').next()?.parse().ok()
+        });
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        figures
+    }
+
     /// Status and body of a GET.
     ///
     /// # Panics

@@ -3,24 +3,6 @@
 
 use dfw_tests::{Agent, Engine, EngineOptions, campaign::scale};
 
-/// Figures of one kind of line of the agent's log, in milliseconds, sorted.
-fn milliseconds(log: &str, message: &str) -> Vec<f64> {
-    let mut figures: Vec<f64> = log
-        .lines()
-        .filter(|line| line.contains(message))
-        .filter_map(|line| {
-            line.split("milliseconds=")
-                .nth(1)?
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        })
-        .collect();
-    figures.sort_by(f64::total_cmp);
-    figures
-}
-
 fn show(what: &str, figures: &[f64]) {
     let at = |share: f64| figures[((figures.len() - 1) as f64 * share).round() as usize];
     println!(
@@ -48,9 +30,8 @@ fn from_link_to_policy() {
         container.remove();
         agent.expect_ready("nobody any more", 0);
     }
-    let log = agent.log();
-    let closed = milliseconds(&log, "port closed until it is known");
-    let governed = milliseconds(&log, "policy in force");
+    let closed = agent.milliseconds("port closed until it is known");
+    let governed = agent.milliseconds("policy in force");
     show("from the news of the link to both programs", &closed);
     show(
         "from the news of the link to the policy in force",

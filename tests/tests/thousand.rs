@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     fs,
     net::SocketAddr,
     path::Path,
@@ -12,117 +11,18 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use dfw_tests::{
-    Agent, Inventory, Listener, Namespace, campaign::scale, inventory::entry, process,
-    scratch::Scratch, wait,
+    Agent, Inventory, Listener,
+    campaign::scale,
+    crowd::{Crowd, TRIED, addresses},
+    process, wait,
 };
 use serde_json::Value;
 
-/// The first two have namespaces of their own and are tried; the others share these.
-const TRIED: usize = 2;
-const SHARED: usize = 8;
-/// Endpoints of one service.
-const SERVICE: usize = 20;
 /// Expedites RCU grace periods on the whole host.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
 /// Much more than the aim, which is printed beside the figure: other tests may be running.
 const COLD_START: Duration = Duration::from_secs(60);
 const RESIDENT_KIB: u64 = 64 * 1024;
-
-struct Node {
-    host: Namespace,
-    tried: [Namespace; TRIED],
-    shared: Vec<Namespace>,
-}
-
-fn addresses(number: usize) -> (String, String) {
-    let (high, low) = ((number + 2) / 250, (number + 2) % 250 + 1);
-    (
-        format!("10.80.{high}.{low}"),
-        format!("fd80::{high:x}:{low:x}"),
-    )
-}
-
-impl Node {
-    fn new() -> Self {
-        let namespace = || {
-            let namespace = Namespace::new();
-            namespace.sysctl("ipv6/conf/default/router_solicitations", "0");
-            namespace
-        };
-        let node = Self {
-            host: Namespace::new(),
-            tried: [namespace(), namespace()],
-            shared: (0..SHARED).map(|_| namespace()).collect(),
-        };
-        node.host
-            .run("ip link add br0 type bridge mcast_snooping 0");
-        node.host.run("ip address add 10.80.255.254/16 dev br0");
-        node.host.run("ip address add fd80::ffff/64 dev br0 nodad");
-        node.host.run("ip link set br0 up");
-        node.plug(0..TRIED);
-        node
-    }
-
-    fn namespace(&self, number: usize) -> &Namespace {
-        let shared = || &self.shared[number % SHARED];
-        self.tried.get(number).unwrap_or_else(shared)
-    }
-
-    fn plug(&self, numbers: std::ops::Range<usize>) {
-        let mut outside = String::new();
-        let mut inside: BTreeMap<&str, String> = BTreeMap::new();
-        for number in numbers {
-            let netns = self.namespace(number).name();
-            let (v4, v6) = addresses(number);
-            // A thousand ports that flood each other with their multicast reports say nothing of dfw.
-            let flood = if number < TRIED { "on" } else { "off" };
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                outside,
-                "link add v{number} type veth peer name e{number} netns {netns}\n\
-                 link set v{number} master br0 up\n\
-                 link set v{number} type bridge_slave mcast_flood {flood}"
-            );
-            let _ = writeln!(
-                inside.entry(netns).or_default(),
-                "address add {v4}/16 dev e{number}\n\
-                 address add {v6}/64 dev e{number} nodad\n\
-                 link set e{number} up"
-            );
-        }
-        batch(&self.host, &outside);
-        for namespace in self.tried.iter().chain(&self.shared) {
-            batch(
-                namespace,
-                inside.get(namespace.name()).map_or("", |text| text),
-            );
-        }
-    }
-
-    /// Every endpoint may be reached on tcp/80 by the services next to its own.
-    fn inventory(&self, numbers: std::ops::Range<usize>) -> String {
-        let endpoint = |number: usize| {
-            let service = number / SERVICE;
-            let peers = format!("service:s{service}, service:s{}", service + 1);
-            let (own, interface) = (format!("s{service}"), format!("v{number}"));
-            let (ingress, egress) = (format!("tcp/80 from {peers}"), format!("any to {peers}"));
-            let labels = [
-                ("com.docker.compose.project", "shop"),
-                ("com.docker.compose.service", &own),
-                ("dfw.ingress", &ingress),
-                ("dfw.egress", &egress),
-            ];
-            entry(&format!("shop-{number}"), &interface, "shop", &labels)
-        };
-        numbers.map(endpoint).collect()
-    }
-}
-
-fn batch(namespace: &Namespace, text: &str) {
-    let scratch = Scratch::new();
-    let file = scratch.file("batch", text);
-    process::run(namespace.command("ip").arg("-batch").arg(file));
-}
 
 /// Descriptors of the agent by kind, and pins by directory.
 fn handles(agent: &Agent<'_>) -> BTreeMap<String, usize> {
@@ -155,7 +55,7 @@ fn count_pins(directory: &Path, count: &mut BTreeMap<String, usize>) {
 }
 
 /// Whose programs come first in both hooks of every interface.
-fn assert_hooked(node: &Node, endpoints: usize) {
+fn assert_hooked(node: &Crowd, endpoints: usize) {
     node.host.enter(|| {
         for number in 0..endpoints {
             for (hook, program) in [
@@ -172,7 +72,7 @@ fn assert_hooked(node: &Node, endpoints: usize) {
 }
 
 /// The second endpoint offers two ports to the first, of which one is denied.
-fn assert_enforced(node: &Node) {
+fn assert_enforced(node: &Crowd) {
     let [client, server] = &node.tried;
     let _listener = server
         .enter(|| Listener::start(&[80, 81], &[]))
@@ -204,7 +104,7 @@ fn assert_listed(agent: &Agent<'_>, endpoints: usize) {
 #[test]
 fn many_endpoints_come_and_go() {
     let endpoints = scale(100, 1000);
-    let mut node = Node::new();
+    let mut node = Crowd::new();
     let inventory = Inventory::new();
     let (few, all) = (node.inventory(0..TRIED), node.inventory(0..endpoints));
     inventory.overwrite(&few);

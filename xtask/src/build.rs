@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -42,12 +43,13 @@ pub(crate) enum Profile {
 /// Builds the binary and returns its path. It is linked statically, for tests too: what they try is what runs in an empty
 /// image, and on hosts with another C library than this one.
 pub(crate) fn dfw(profile: Profile) -> Result<PathBuf> {
-    let host = workspace::host()?;
-    let mut cargo = workspace::cargo("build");
-    cargo.args(["--package", "dfw-agent", "--bin", "dfw"]);
-    // With a target named, the flags are not those of build scripts and macros, which cannot be static.
-    cargo.args(["--target", &host]);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", STATIC);
+    binary(profile, "dfw-agent", "dfw")
+}
+
+/// Builds a binary of a package, as [`dfw`] is built, and returns its path.
+pub(crate) fn binary(profile: Profile, package: &str, name: &str) -> Result<PathBuf> {
+    let mut cargo = cargo("build")?;
+    cargo.args(["--package", package, "--bin", name]);
     let directory = match profile {
         Profile::Dev => "debug",
         Profile::Release => {
@@ -56,8 +58,17 @@ pub(crate) fn dfw(profile: Profile) -> Result<PathBuf> {
         }
     };
     sh::run(&mut cargo)?;
-    let target = workspace::target_dir()?.join(host);
-    Ok(target.join(directory).join("dfw"))
+    let target = workspace::target_dir()?.join(workspace::host()?);
+    Ok(target.join(directory).join(name))
+}
+
+/// A cargo that links statically; it shares what it compiles with the others.
+pub(crate) fn cargo(subcommand: &str) -> Result<Command> {
+    let mut cargo = workspace::cargo(subcommand);
+    // With a target named, the flags are not those of build scripts and macros, which cannot be static.
+    cargo.args(["--target", &workspace::host()?]);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", STATIC);
+    Ok(cargo)
 }
 
 /// The binary to ship: this one, if it can run anywhere, else a new one.

@@ -45,7 +45,7 @@ enum Task {
     Test(test::Options),
     /// A shop and an attacker on one bridge, before and after dfw (root).
     Demo(demo::Options),
-    /// Nanoseconds a packet and bytes of memory (root).
+    /// What dfw costs beside a plain bridge and what others cost, with a report (root).
     Bench(bench::Options),
     /// Leave out each security check of the datapath in turn: does a test notice? (root)
     Mutate(mutate::Options),

@@ -8,6 +8,7 @@ use dfw_agent::{
 };
 use dfw_common::{
     addr::Mac,
+    maps::FLOWS_MAX,
     plain::Tables,
     value::{self, Settings, mode},
 };
@@ -36,38 +37,49 @@ pub(crate) fn mac(ifindex: u32) -> [u8; 6] {
     [2, 0, 0, 0, 0, ifindex as u8]
 }
 
-/// Ports of a rule, and peers: a rule counts for each port and peer.
-const PORTS: usize = 20;
-const PEERS: usize = 4;
+/// What is asked for: everything else is the least of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// Rules of the server besides the client's.
+    pub(crate) rules: usize,
+    /// Of the node; client and server are two of them.
+    pub(crate) endpoints: usize,
+    /// How many the client may have at once; a power of two.
+    pub(crate) flows: u32,
+}
 
-/// The labels of the server: `rules` ports allowed to one peer each, half of them IPv4.
-fn labels(rules: usize) -> Vec<(String, String)> {
-    let mut labels = vec![(
-        "dfw.ingress.client".to_owned(),
-        format!("tcp/80 from {}/32, {}/128", CLIENT_IPS[0], CLIENT_IPS[1]),
-    )];
-    let (ports, peers) = if rules < PORTS * PEERS {
-        (rules / 2, 2)
-    } else {
-        (PORTS, PEERS)
+impl Size {
+    pub(crate) const LEAST: Self = Self {
+        rules: 1,
+        endpoints: 2,
+        flows: 8192,
     };
-    for number in 0..rules / (ports * peers) {
-        let ports: Vec<_> = (0..ports)
-            .map(|port| (443 + port * 2).to_string())
-            .collect();
-        let peers = (0..peers).map(|peer| {
-            let net = number * PEERS / 2 + peer / 2;
-            let (high, low) = (net / 256, net % 256);
-            match peer % 2 {
-                0 => format!("20.{high}.{low}.0/24"),
-                _ => format!("2600:{net:x}::/32"),
-            }
-        });
-        let peers: Vec<_> = peers.collect();
-        let text = format!("tcp/{} from {}", ports.join(","), peers.join(","));
-        labels.push((format!("dfw.ingress.r{number}"), text));
-    }
+}
+
+/// The server's labels.
+fn labels(rules: usize) -> Vec<(String, String)> {
+    let client = format!("tcp/80-83 from {}/32, {}/128", CLIENT_IPS[0], CLIENT_IPS[1]);
+    let mut labels = dfw_tests::rules::many(rules);
+    labels.push(("dfw.ingress.client".to_owned(), client));
+    // Somebody in the world, whatever the number of rules.
+    labels.push((
+        "dfw.ingress.world".to_owned(),
+        "tcp/443 from 20.0.0.0/24, 2600:0::/32".to_owned(),
+    ));
     labels
+}
+
+/// Somebody else on the bridge, with a rule.
+fn other(number: usize) -> Endpoint {
+    let ips = [
+        format!("10.77.{}.{}", 1 + number / 250, 1 + number % 250),
+        format!("fd77::1:{number:x}"),
+    ];
+    let labels = vec![("dfw.ingress".to_owned(), "tcp/80 from any".to_owned())];
+    let ifindex = UPLINK + 1 + number as u32;
+    let mut endpoint = endpoint(ifindex, [&ips[0], &ips[1]], labels);
+    endpoint.mac = Mac::new([2, 0, 1, 0, (number >> 8) as u8, number as u8]);
+    endpoint
 }
 
 fn endpoint(ifindex: u32, ips: [&str; 2], labels: Vec<(String, String)>) -> Endpoint {
@@ -94,7 +106,7 @@ pub(crate) fn address(text: &str) -> IpAddr {
 }
 
 /// What the agent would write.
-pub(crate) fn tables(rules: usize) -> Tables {
+pub(crate) fn tables(size: Size) -> Tables {
     let any = vec![("dfw.egress".to_owned(), "any to any".to_owned())];
     let network = Network {
         id: "lan".to_owned(),
@@ -103,16 +115,19 @@ pub(crate) fn tables(rules: usize) -> Tables {
         short_name: None,
         filtered: false,
         bridge: format!("i{BRIDGE}"),
-        subnets: ["10.77.0.0/24", "fd77::/64"]
+        subnets: ["10.77.0.0/16", "fd77::/64"]
             .iter()
             .map(|net| net.parse().expect("a net"))
             .collect(),
     };
     let inventory = Inventory {
-        endpoints: vec![
+        endpoints: [
             endpoint(CLIENT, CLIENT_IPS, any),
-            endpoint(SERVER, SERVER_IPS, labels(rules)),
-        ],
+            endpoint(SERVER, SERVER_IPS, labels(size.rules)),
+        ]
+        .into_iter()
+        .chain((2..size.endpoints).map(other))
+        .collect(),
         networks: vec![BoundNetwork {
             ifindex: BRIDGE,
             network,
@@ -128,13 +143,18 @@ pub(crate) fn tables(rules: usize) -> Tables {
     let errors: Vec<_> = compiled.findings.iter().map(|f| &f.message).collect();
     assert!(errors.is_empty(), "{errors:?}");
     let endpoints = compiled.endpoints.iter().map(|(ifindex, endpoint)| {
+        // The client's part of the ring comes first; those that send nothing share one.
+        let (ring_base, ring_mask) = match *ifindex {
+            CLIENT => (0, size.flows - 1),
+            _ => (size.flows % FLOWS_MAX, 8191),
+        };
         let value = value::Endpoint {
             ifindex: *ifindex,
             network: endpoint.network,
             mode: mode::ENFORCE,
             policy: endpoint.policy,
-            ring_base: (ifindex - CLIENT) * 8192,
-            ring_mask: 8191,
+            ring_base,
+            ring_mask,
             mac: endpoint.mac,
             redirects: 1,
             pad: 0,

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use dfw_agent::datapath::load::program;
-use dfw_common::{plain::Tables, value::mode};
-use dfw_tests::frame::{Ip, flags, tcp};
+use dfw_common::{maps::FLOWS_MAX, plain::Tables, value::mode};
+use dfw_tests::{
+    cost::Varied,
+    frame::{Ip, flags, tcp},
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
     kernel::Kernel,
-    node::{self, BRIDGE, CLIENT, CLIENT_IPS, SERVER, SERVER_IPS, UPLINK, WORLD_IPS},
+    node::{self, BRIDGE, CLIENT, CLIENT_IPS, SERVER, SERVER_IPS, Size, UPLINK, WORLD_IPS},
     report::Report,
 };
 
@@ -50,10 +53,10 @@ const FROM_CLIENT: Subject = Subject {
     program: program::FROM_ENDPOINT,
     ifindex: CLIENT,
     ingress: CLIENT,
-    verdict: NEXT,
-};
-const PAST_THE_BRIDGE: Subject = Subject {
     verdict: REDIRECT,
+};
+const OVER_THE_BRIDGE: Subject = Subject {
+    verdict: NEXT,
     ..FROM_CLIENT
 };
 const TO_SERVER: Subject = Subject {
@@ -89,93 +92,127 @@ fn packet(family: usize, source: &str, ports: (u16, u16), flags: u8) -> Ip {
     }
 }
 
-/// Measures every path with this many rules.
-pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report: &mut Report) {
-    let mut cpu = CpuSet::new();
-    cpu.set(0);
-    // Where that is not allowed the spread tells.
-    let _ = sched_setaffinity(None, &cpu);
-    let mut tables = node::tables(rules);
+/// The ways of which series are made.
+pub(crate) const ESTABLISHED: &str = "established, sender's hook";
+pub(crate) const NEW: &str = "new, from the world (each run another tuple)";
+const AMONG: &str = "established, sender's hook (each run another flow)";
+pub(crate) const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+
+/// Measures every path on a node of this size.
+pub(crate) fn every_path(kernel: &mut Kernel, size: Size, effort: Effort, report: &mut Report) {
+    let mut tables = node::tables(size);
     kernel.write(&tables);
-    let mut note = |what: &str, family: usize, ns: Measured| {
-        report.packet(what, ["IPv4", "IPv6"][family], rules, ns);
-    };
     for family in 0..2 {
+        let mut note =
+            |what: &str, ns: Measured| report.packet(what, FAMILIES[family], size, 1, None, &ns);
         let of_client = |flags| packet(family, CLIENT_IPS[family], (4000, 80), flags).frame();
         let of_world =
             |source, port, flags| packet(family, WORLD_IPS[family], (source, port), flags).frame();
-        run(kernel, &PAST_THE_BRIDGE, &of_client(flags::SYN));
-        note(
-            "established, sender's hook, past the bridge",
-            family,
-            hot(kernel, &PAST_THE_BRIDGE, &of_client(flags::ACK), effort),
-        );
-        let opens: Vec<_> = (0..effort.tuples)
-            .map(|port| packet(family, CLIENT_IPS[family], (port + 1024, 80), flags::SYN).frame())
-            .collect();
-        note(
-            "new, sender's hook, past the bridge (each run another tuple)",
-            family,
-            cold(kernel, &PAST_THE_BRIDGE, &opens),
-        );
-        on_the_bridge(kernel, &mut tables, true);
         run(kernel, &FROM_CLIENT, &of_client(flags::SYN));
-        run(kernel, &TO_SERVER, &of_client(flags::SYN));
         let data = of_client(flags::ACK);
-        note(
-            "established, sender's hook",
-            family,
-            hot(kernel, &FROM_CLIENT, &data, effort),
-        );
-        note(
-            "established, receiver's hook",
-            family,
-            hot(kernel, &TO_SERVER, &data, effort),
-        );
+        note(ESTABLISHED, hot(kernel, &FROM_CLIENT, &data, effort));
+        // From here on the flow takes the bridge: the receiver's hook has seen it.
+        run(kernel, &TO_SERVER, &of_client(flags::SYN));
+        let receiver = hot(kernel, &TO_SERVER, &data, effort);
+        note("established, receiver's hook", receiver);
         let denied = of_world(4000, 442, flags::SYN);
         note(
             "denied, from the world",
-            family,
             hot(kernel, &DENIED, &denied, effort),
         );
-        let opens: Vec<_> = (0..effort.tuples)
-            .map(|port| of_world(port + 1024, 443, flags::SYN))
-            .collect();
-        note(
-            "new, from the world (each run another tuple)",
-            family,
-            cold(kernel, &FROM_WORLD, &opens),
-        );
-        let denied: Vec<_> = (0..effort.tuples)
-            .map(|port| of_world(port + 1024, 442, flags::SYN))
-            .collect();
-        note(
-            "denied, from the world (each run another tuple)",
-            family,
-            cold(kernel, &DENIED, &denied),
-        );
-        // The same in audit, which takes down what it sees; ports that no flow has yet.
+        let opens = |port| {
+            let tuples = (0..effort.tuples).map(|source| of_world(source + 1024, port, flags::SYN));
+            tuples.collect::<Vec<_>>()
+        };
+        note(NEW, cold(kernel, &FROM_WORLD, &opens(443)));
+        let denied = cold(kernel, &DENIED, &opens(442));
+        note("denied, from the world (each run another tuple)", denied);
+        // In audit it is taken down besides; ports that no flow has yet.
         set_mode(kernel, &mut tables, mode::AUDIT);
-        let opens: Vec<_> = (0..effort.tuples)
-            .map(|port| of_world(port + 32_768, 443, flags::SYN))
-            .collect();
+        let tuples = (0..effort.tuples).map(|source| of_world(source + 32_768, 443, flags::SYN));
+        let audited = cold(kernel, &FROM_WORLD, &tuples.collect::<Vec<_>>());
         note(
-            "new, in audit (each run another tuple)",
-            family,
-            cold(kernel, &FROM_WORLD, &opens),
+            "audited, new, from the world (each run another tuple)",
+            audited,
         );
         set_mode(kernel, &mut tables, mode::ENFORCE);
         // Under epoch 0 nothing counts as judged, so that each run asks the rules of both sides again.
         tables.settings.epoch = 0;
         kernel.write(&tables);
-        note(
-            "judged again, sender's hook",
-            family,
-            hot(kernel, &FROM_CLIENT, &data, effort),
-        );
+        let again = hot(kernel, &OVER_THE_BRIDGE, &data, effort);
+        note("judged again, sender's hook", again);
         tables.settings.epoch = 1;
-        on_the_bridge(kernel, &mut tables, false);
+        kernel.write(&tables);
     }
+}
+
+/// An established flow whose packets take the bridge: the object was loaded without redirects.
+pub(crate) fn over_the_bridge(kernel: &mut Kernel, effort: Effort, report: &mut Report) {
+    let size = Size::LEAST;
+    kernel.write(&node::tables(size));
+    for (family, name) in FAMILIES.into_iter().enumerate() {
+        let of_client = |flags| packet(family, CLIENT_IPS[family], (4000, 80), flags).frame();
+        run(kernel, &OVER_THE_BRIDGE, &of_client(flags::SYN));
+        let established = hot(kernel, &OVER_THE_BRIDGE, &of_client(flags::ACK), effort);
+        let what = "established, sender's hook, redirect off";
+        report.packet(what, name, size, 1, None, &established);
+    }
+}
+
+/// An established flow and new ones, as one of a series.
+pub(crate) fn one_of(
+    kernel: &mut Kernel,
+    size: Size,
+    varied: Varied,
+    effort: Effort,
+    report: &mut Report,
+) {
+    kernel.write(&node::tables(size));
+    for (family, name) in FAMILIES.into_iter().enumerate() {
+        let of_client = |flags| packet(family, CLIENT_IPS[family], (4000, 80), flags).frame();
+        run(kernel, &FROM_CLIENT, &of_client(flags::SYN));
+        let established = hot(kernel, &FROM_CLIENT, &of_client(flags::ACK), effort);
+        report.packet(ESTABLISHED, name, size, 1, Some(varied), &established);
+        let opens = (0..effort.tuples).map(|source| {
+            packet(family, WORLD_IPS[family], (source + 1024, 443), flags::SYN).frame()
+        });
+        let new = cold(kernel, &FROM_WORLD, &opens.collect::<Vec<_>>());
+        report.packet(NEW, name, size, 1, Some(varied), &new);
+    }
+}
+
+/// Packets of flows of one family among so many, each of another one than the last.
+pub(crate) fn among(
+    kernel: &mut Kernel,
+    family: usize,
+    flows: usize,
+    effort: Effort,
+    report: &mut Report,
+) {
+    let size = Size {
+        flows: FLOWS_MAX,
+        ..Size::LEAST
+    };
+    kernel.write(&node::tables(size));
+    let of_flow = |flow: usize, flags| {
+        let ports = (1024 + (flow % TUPLES) as u16, 80 + (flow / TUPLES) as u16);
+        packet(family, CLIENT_IPS[family], ports, flags).frame()
+    };
+    for flow in 0..flows {
+        run(kernel, &FROM_CLIENT, &of_flow(flow, flags::SYN));
+    }
+    // A stride without a common divisor comes to all of them, in no order that a cache would guess.
+    let met = (0..usize::from(effort.tuples)).map(|number| number * STRIDE % flows);
+    let frames: Vec<_> = met.map(|flow| of_flow(flow, flags::ACK)).collect();
+    let measured = cold(kernel, &FROM_CLIENT, &frames);
+    report.packet(
+        AMONG,
+        FAMILIES[family],
+        size,
+        flows,
+        Some(Varied::Flows),
+        &measured,
+    );
 }
 
 /// Changes everybody's mode; what was judged stays judged.
@@ -186,11 +223,16 @@ fn set_mode(kernel: &mut Kernel, tables: &mut Tables, mode: u32) {
     kernel.write(tables);
 }
 
-fn on_the_bridge(kernel: &mut Kernel, tables: &mut Tables, all: bool) {
-    for endpoint in tables.endpoints.values_mut() {
-        endpoint.redirects = u32::from(!all);
-    }
-    kernel.write(tables);
+/// Ports of the client for each of the server's.
+const TUPLES: usize = 60_000;
+const STRIDE: usize = 7_919;
+
+/// On one processor from here on.
+pub(crate) fn pin() {
+    let mut cpu = CpuSet::new();
+    cpu.set(0);
+    // Where that is not allowed the spread tells.
+    let _ = sched_setaffinity(None, &cpu);
 }
 
 /// Nanoseconds over an empty program.

@@ -1,133 +1,116 @@
-//! The result, for people and for programs.
+//! The result, for people; `Cost` is for programs.
 
 use std::fmt;
 
-use clap::ValueEnum;
-use serde_json::{Value, json};
+use dfw_tests::cost::{Aim, Cost, Figure, Packet, Varied};
 
-use crate::packets::Measured;
+use crate::{
+    node::Size,
+    packets::{ESTABLISHED, Measured, NEW},
+};
 
-/// How the result is printed.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum Format {
-    #[default]
-    Text,
-    Json,
-}
-
-/// Aims, of which a row says whether they are met; nothing depends on it.
-const ESTABLISHED_NS: f64 = 100.0;
-const UPLINK_NS: f64 = 150.0;
-const RESIDENT_MIB: f64 = 40.0;
+/// Aims in nanoseconds, by the beginning of a path and by family.
+const AIMS: [(&str, &str, f64); 6] = [
+    ("established", "IPv4", 60.0),
+    ("established", "IPv6", 80.0),
+    ("new", "IPv4", 700.0),
+    ("new", "IPv6", 700.0),
+    ("uplink", "IPv4", 150.0),
+    ("uplink", "IPv6", 150.0),
+];
 
 /// What was measured.
 #[derive(Default)]
-pub(crate) struct Report {
-    packets: Vec<Packet>,
-    memory: Vec<Memory>,
-}
-
-struct Packet {
-    what: String,
-    family: &'static str,
-    rules: usize,
-    ns: Measured,
-}
-
-struct Memory {
-    what: &'static str,
-    endpoints: usize,
-    mib: f64,
-}
-
-impl Packet {
-    fn aim(&self) -> Option<f64> {
-        [("established", ESTABLISHED_NS), ("uplink", UPLINK_NS)]
-            .into_iter()
-            .find(|(what, _)| self.what.starts_with(what))
-            .map(|(_, aim)| aim)
-    }
-}
-
-impl Memory {
-    fn aim(&self) -> Option<f64> {
-        (self.what == "resident").then_some(RESIDENT_MIB)
-    }
-}
+pub(crate) struct Report(Cost);
 
 impl Report {
     /// A packet's cost.
-    pub(crate) fn packet(&mut self, what: &str, family: &'static str, rules: usize, ns: Measured) {
-        self.packets.push(Packet {
+    pub(crate) fn packet(
+        &mut self,
+        what: &str,
+        family: &str,
+        size: Size,
+        flows: usize,
+        varied: Option<Varied>,
+        ns: &Measured,
+    ) {
+        let aim = AIMS
+            .iter()
+            .find(|(path, own, _)| what.starts_with(path) && *own == family);
+        self.0.packets.push(Packet {
             what: what.to_owned(),
-            family,
-            rules,
-            ns,
+            family: family.to_owned(),
+            rules: size.rules,
+            endpoints: size.endpoints,
+            flows,
+            median: ns.median,
+            least: ns.least,
+            null: ns.null,
+            aim: aim.filter(|_| flows == 1).map(|(.., aim)| *aim),
+            varied,
         });
     }
 
-    /// The agent's memory in MiB.
-    pub(crate) fn memory(&mut self, what: &'static str, endpoints: usize, mib: f64) {
-        self.memory.push(Memory {
-            what,
-            endpoints,
-            mib,
+    /// Any other figure.
+    pub(crate) fn figure(&mut self, what: &str, value: f64, unit: &str, aim: Option<Aim>) {
+        self.0.figures.push(Figure {
+            what: what.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            aim,
         });
     }
 
-    /// Prints it.
-    pub(crate) fn print(&self, format: Format) {
-        match format {
-            Format::Text => print!("{self}"),
-            Format::Json => println!("{:#}", self.json()),
+    /// The most rules over the fewest.
+    pub(crate) fn growth(&mut self) {
+        for (way, limit) in [(ESTABLISHED, 1.05), (NEW, 1.5)] {
+            for family in ["IPv4", "IPv6"] {
+                let packets = self.0.packets.iter();
+                let mut series = packets.filter(|packet| {
+                    packet.varied == Some(Varied::Rules)
+                        && (packet.what.as_str(), packet.family.as_str()) == (way, family)
+                });
+                let (Some(few), Some(many)) = (series.next(), series.next_back()) else {
+                    continue;
+                };
+                let what = format!("{way}, {family}: {} rules over {}", many.rules, few.rules);
+                let ratio = many.median / few.median;
+                self.figure(&what, ratio, "x", Some(Aim::AtMost(limit)));
+            }
         }
     }
 
-    fn json(&self) -> Value {
-        let packets: Vec<_> = self
-            .packets
-            .iter()
-            .map(|p| {
-                json!({
-                    "what": p.what, "family": p.family, "rules": p.rules,
-                    "ns": p.ns.median, "least_ns": p.ns.least, "null_ns": p.ns.null, "aim_ns": p.aim(),
-                })
-            })
-            .collect();
-        let memory: Vec<_> = self
-            .memory
-            .iter()
-            .map(|m| {
-                json!({ "what": m.what, "endpoints": m.endpoints, "mib": m.mib, "aim_mib": m.aim() })
-            })
-            .collect();
-        json!({ "packets": packets, "memory": memory })
+    /// All of it.
+    pub(crate) fn cost(&self) -> &Cost {
+        &self.0
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = "nanoseconds a packet, over an empty program";
-        let columns = ["", "rules", "median", "least", "null"];
-        write!(f, "{head:<48}")?;
-        for column in columns {
+        write!(f, "{head:<50}")?;
+        for column in ["", "rules", "ends", "flows", "median", "least", "null"] {
             write!(f, " {column:>6}")?;
         }
         writeln!(f)?;
-        for p in &self.packets {
-            let Measured {
-                median,
-                least,
-                null,
-            } = p.ns;
-            write!(f, "{:<48} {:>6} {:>6}", p.what, p.family, p.rules)?;
-            write!(f, " {median:>6.0} {least:>6.0} {null:>6.0}")?;
-            writeln!(f, "{}", verdict(median, p.aim()))?;
+        for p in &self.0.packets {
+            write!(
+                f,
+                "{:<50} {:>6} {:>6} {:>6} {:>6}",
+                p.what, p.family, p.rules, p.endpoints, p.flows
+            )?;
+            write!(f, " {:>6.0} {:>6.0} {:>6.0}", p.median, p.least, p.null)?;
+            writeln!(f, "{}", verdict(p.median, p.aim.map(Aim::AtMost)))?;
         }
-        writeln!(f, "\n{:<36} endpoints    MiB", "memory of the agent")?;
-        for m in &self.memory {
-            write!(f, "{:<36} {:>9} {:>6.1}", m.what, m.endpoints, m.mib)?;
-            writeln!(f, "{}", verdict(m.mib, m.aim()))?;
+        writeln!(f)?;
+        for figure in &self.0.figures {
+            write!(
+                f,
+                "{:<76} {:>9.2} {:<9}",
+                figure.what, figure.value, figure.unit
+            )?;
+            writeln!(f, "{}", verdict(figure.value, figure.aim))?;
         }
         writeln!(
             f,
@@ -138,10 +121,10 @@ impl fmt::Display for Report {
     }
 }
 
-fn verdict(value: f64, aim: Option<f64>) -> String {
-    match aim {
-        Some(aim) if value <= aim => format!("   within {aim:.0}"),
-        Some(aim) => format!("   over {aim:.0}"),
-        None => String::new(),
-    }
+fn verdict(value: f64, aim: Option<Aim>) -> String {
+    let Some(aim) = aim else {
+        return String::new();
+    };
+    let word = if aim.is_met(value) { "met" } else { "missed" };
+    format!("   {aim} {word}")
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::{
     kernel::{Kernel, xdp_action},
+    node::Size,
     packets::{Effort, Measured},
     report::Report,
 };
@@ -49,9 +50,13 @@ pub(crate) fn measure(kernel: &mut Kernel, effort: Effort, report: &mut Report) 
         let strangers = std::iter::repeat_with(|| address(&mut random, is_v4));
         let strangers: Vec<IpAddr> = strangers.filter(|a| !is_listed(a)).take(FRAMES).collect();
         for (what, sources, verdict) in [
-            ("uplink, denied (whole run)", listed, xdp_action::XDP_DROP),
             (
-                "uplink, passed (whole run)",
+                "uplink, denied, 100 000 prefixes (whole run)",
+                listed,
+                xdp_action::XDP_DROP,
+            ),
+            (
+                "uplink, passed, 100 000 prefixes (whole run)",
                 strangers,
                 xdp_action::XDP_PASS,
             ),
@@ -67,7 +72,7 @@ pub(crate) fn measure(kernel: &mut Kernel, effort: Effort, report: &mut Report) 
                 rounds.map(round).collect::<Vec<_>>()
             });
             let costs = Measured::new(costs.collect(), vec![0.0]);
-            report.packet(what, family, PREFIXES as usize, costs);
+            report.packet(what, family, Size::LEAST, 1, None, &costs);
         }
     }
 }

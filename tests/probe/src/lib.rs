@@ -7,6 +7,7 @@ mod attempt;
 mod blast;
 mod icmp;
 mod listener;
+pub mod traffic;
 
 pub use attempt::{Attempt, Outcome, Protocol};
 pub use blast::{Target, blast};

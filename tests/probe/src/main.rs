@@ -1,13 +1,21 @@
 //! `dfw-probe listen PROTO/PORT…` answers until it is killed; `dfw-probe PROTO ADDRESS PORT [MILLISECONDS]` tries once,
 //! prints the outcome and exits 0 if it was answered; `dfw-probe blast MILLISECONDS ADDRESS:PORT@MAC…` sends frames as fast as
-//! it can and prints how many. PROTO is tcp, udp or icmp.
+//! it can and prints how many; `dfw-probe serve PORT` and `dfw-probe load MODE ADDRESS:PORT MILLISECONDS` measure. PROTO is tcp, udp
+//! or icmp.
 
 use std::{error::Error, net::IpAddr, process::ExitCode, thread, time::Duration};
 
-use dfw_probe::{Attempt, Listener, Protocol, Target, blast};
+use dfw_probe::{
+    Attempt, Listener, Protocol, Target, blast,
+    traffic::{Load, Server},
+};
 
 const USAGE: &str = "dfw-probe listen PROTO/PORT… | dfw-probe PROTO ADDRESS PORT [MILLISECONDS] | \
-                     dfw-probe blast MILLISECONDS ADDRESS:PORT@MAC…";
+                     dfw-probe blast MILLISECONDS ADDRESS:PORT@MAC… | dfw-probe serve PORT | \
+                     dfw-probe load MODE ADDRESS:PORT MILLISECONDS";
+
+/// Before each measurement.
+const WARM_UP: Duration = Duration::from_millis(20);
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -21,6 +29,21 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 "{}",
                 blast(&targets?, Duration::from_millis(milliseconds.parse()?))
             );
+            Ok(ExitCode::SUCCESS)
+        }
+        ["serve", port] => {
+            let _server = Server::start(port.parse()?)?;
+            println!("serving");
+            wait_for_the_end()
+        }
+        ["load", mode, to, milliseconds] => {
+            let load = Load {
+                mode: mode.parse()?,
+                to: to.parse()?,
+                warm_up: WARM_UP,
+                time: Duration::from_millis(milliseconds.parse()?),
+            };
+            println!("{}", load.run()?);
             Ok(ExitCode::SUCCESS)
         }
         [protocol, address, port, ref patience @ ..] => attempt(protocol, address, port, patience),
@@ -41,6 +64,10 @@ fn listen(ports: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
     }
     let _listener = Listener::start(&tcp, &udp)?;
     println!("listening");
+    wait_for_the_end()
+}
+
+fn wait_for_the_end() -> ! {
     loop {
         thread::park();
     }

@@ -389,6 +389,18 @@ fn the_readme_names_every_command() {
     assert!(readme.contains("\n# cargo xtask test\n"), "CI calls it");
 }
 
+/// The README shows figures of the run that the report is of.
+#[test]
+fn figures_are_those_of_the_report() {
+    let between = |name: &str| {
+        let text = fs::read_to_string(root().join(name)).expect(name);
+        let rest = text.split("<!-- figures -->").nth(1).expect(name);
+        let figures = rest.split("<!-- end of figures -->").next();
+        figures.expect(name).to_owned()
+    };
+    assert_eq!(between("README.md"), between("docs/performance.md"));
+}
+
 /// All Rust sources of a directory, one after the other.
 fn sources_of(directory: &str) -> String {
     let entries = fs::read_dir(root().join(directory)).expect(directory);
