@@ -127,6 +127,7 @@ pub(super) fn files(out: &mut impl Write, files: &[File], over: bool) -> io::Res
 /// What to do next.
 pub(super) fn next(out: &mut impl Write, selector: Option<&String>) -> io::Result<()> {
     let selector = selector.map_or("any", String::as_str);
+    let suggest = format!("dfw suggest {selector} --mode audit");
     let switch = format!("dfw mode {selector} enforce --for 10m");
     writeln!(out, "\nNext:")?;
     for (command, what) in [
@@ -137,6 +138,10 @@ pub(super) fn next(out: &mut impl Write, selector: Option<&String>) -> io::Resul
         (
             "dfw observe --verdict audit",
             "what would be denied, as it happens",
+        ),
+        (
+            &suggest,
+            "after a while: the labels that allow what was seen",
         ),
         (&switch, "try it, and go back by itself"),
     ] {
