@@ -76,8 +76,8 @@ fn parse(text: &str) -> BTreeMap<String, Sizes> {
 }
 
 fn write(sections: &BTreeMap<String, Sizes>) -> String {
-    let mut text = format!(
-        "# Program, verified instructions, bytes of machine code: see sizes.rs. Written by `cargo xtask bench --baseline`.\n"
+    let mut text = String::from(
+        "# Program, verified instructions, bytes of machine code: see sizes.rs. Written by `cargo xtask bench --baseline`.\n",
     );
     for (machine, sizes) in sections {
         // Writing to a string does not fail.
