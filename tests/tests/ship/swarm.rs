@@ -18,6 +18,7 @@ fn a_stack_starts_updates_and_removes_the_agent() {
     let shop = Shop::open(&host.engine);
     host.shell("docker swarm init --advertise-addr 127.0.0.1");
     let deploy = "docker stack deploy --resolve-image never --compose-file deploy/stack.yaml dfw";
+    host.shell("install --directory /etc/dfw");
     host.shell(deploy);
     host.expect_ready();
     let task = host.shell(TASKS);
