@@ -33,11 +33,6 @@ const LIST: &[Elsewhere] = &[
         "it changes the machine's kernel",
         "tests/tests/documents/main.rs::the_remedy_for_an_old_kernel_is_that_of_the_agent",
     ),
-    elsewhere(
-        "cargo xtask build$",
-        "an optimised build takes minutes; CI does one",
-        "",
-    ),
     elsewhere("cargo xtask test$", "it runs these tests", ""),
     elsewhere("cargo xtask soak$", "it takes hours", ""),
     elsewhere(

@@ -49,6 +49,8 @@ const IMAGES: [&str; 2] = ["redis", concat!("dfw:", env!("CARGO_PKG_VERSION"))];
 const NETWORK: &str = "shop_default";
 /// The bridge of the inventory.
 const BRIDGE: &str = "br-shop";
+/// The interface that leads out of the host.
+const UPLINK: &str = "eth0";
 /// A second compose file, which README.md names and does not show.
 const OVERRIDE: &str = "services:\n  web:\n    labels:\n      dfw.mode: enforce\n";
 
@@ -94,7 +96,7 @@ pub(crate) struct Stage<'engine> {
     // In the order in which they must end.
     agent: Option<Daemon>,
     keeper: Daemon,
-    _plugged: Vec<Endpoint>,
+    plugged: Vec<Endpoint>,
     _outside: Namespace,
     engine: &'engine Engine,
     scratch: Scratch,
@@ -138,13 +140,15 @@ impl<'engine> Stage<'engine> {
         };
         // An uplink, as every host has one.
         let outside = Namespace::new();
-        engine.host().veth("eth0", &outside, "eth0");
-        engine.host().run("ip address add 203.0.113.1/24 dev eth0");
+        engine.host().veth(UPLINK, &outside, "eth0");
+        engine
+            .host()
+            .run(&format!("ip address add 203.0.113.1/24 dev {UPLINK}"));
         engine.host().run("ip route add default via 203.0.113.2");
         let stage = Self {
             agent: None,
             keeper,
-            _plugged: plugged,
+            plugged,
             _outside: outside,
             engine,
             scratch,
@@ -338,8 +342,12 @@ impl Drop for Stage<'_> {
         let ids = String::from_utf8_lossy(&ids);
         let mut remove = self.engine.command(&["rm", "--force", "--volumes"]);
         process::output(remove.args(ids.lines()));
-        let mut ip = self.engine.host().command("ip");
-        process::output(ip.args(["link", "delete", BRIDGE]));
+        // The next stage has links of the same names, and the kernel takes a namespace down when it has time.
+        let plugged = self.plugged.iter().map(|end| end.veth.as_str());
+        for link in plugged.chain([BRIDGE, UPLINK]) {
+            let mut ip = self.engine.host().command("ip");
+            process::output(ip.args(["link", "delete", link]));
+        }
     }
 }
 
