@@ -26,6 +26,10 @@ const fn elsewhere(command: &'static str, because: &'static str, test: &'static 
 
 const ON_AN_ENGINE: &str =
     "tests/tests/ship/image.rs::the_image_enforces_with_what_the_compose_file_grants";
+const BY_COMPOSE: &str =
+    "tests/tests/ship/compose.rs::compose_starts_upgrades_and_removes_the_agent";
+const BY_SWARM: &str = "tests/tests/ship/swarm.rs::a_stack_starts_updates_and_removes_the_agent";
+const BOOTED: &str = "tests/tests/ship/booted.rs::systemd_runs_restarts_and_removes_the_package";
 
 const LIST: &[Elsewhere] = &[
     elsewhere(
@@ -35,6 +39,16 @@ const LIST: &[Elsewhere] = &[
     ),
     elsewhere("cargo xtask test$", "it runs these tests", ""),
     elsewhere("cargo xtask soak$", "it takes hours", ""),
+    elsewhere(
+        "cargo xtask bench",
+        "it takes half an hour of a quiet machine",
+        "tests/tests/bench.rs::a_short_run_measures_everybody_and_reports",
+    ),
+    elsewhere(
+        "dfw init$",
+        "it asks a person",
+        "tests/tests/init.rs::a_person_is_asked_and_nothing_is_written_before_the_end",
+    ),
     elsewhere(
         "cargo xtask demo$",
         "it has a test of its own",
@@ -50,31 +64,30 @@ const LIST: &[Elsewhere] = &[
         "an optimised build takes minutes",
         "tests/tests/ship/package.rs::the_package_comes_and_goes",
     ),
-    elsewhere(
-        "apt-get install ./target/deb/",
-        "it changes the machine",
-        "tests/tests/ship/package.rs::the_package_comes_and_goes",
-    ),
-    elsewhere(
-        "systemctl status dfw$",
-        "no systemd runs here",
-        "tests/tests/ship/package.rs::systemd_understands_the_unit",
-    ),
-    elsewhere("journalctl --unit dfw$", "no systemd runs here", ""),
+    elsewhere("apt-get install ./", "it changes the machine", BOOTED),
+    elsewhere("systemctl status dfw$", "no systemd runs here", BOOTED),
+    elsewhere("journalctl --unit dfw$", "no systemd runs here", BOOTED),
     elsewhere(
         "docker compose --file deploy/compose.yaml ",
         "the agent's container needs Docker 23",
-        ON_AN_ENGINE,
+        BY_COMPOSE,
     ),
     elsewhere(
         "docker exec dfw ",
         "the agent's container needs Docker 23",
-        ON_AN_ENGINE,
+        BY_COMPOSE,
+    ),
+    elsewhere("docker stack deploy ", "it needs a Swarm", BY_SWARM),
+    elsewhere("docker stack rm dfw$", "it needs a Swarm", BY_SWARM),
+    elsewhere(
+        "docker compose up --detach$",
+        "the plugin comes with newer engines",
+        BY_COMPOSE,
     ),
     elsewhere(
-        "docker stack deploy ",
-        "it needs a Swarm",
-        "tests/tests/ship/manifests.rs::a_swarm_has_an_agent_on_every_node",
+        "docker compose --file compose.yaml --file dfw.override.yaml up --detach$",
+        "the plugin comes with newer engines",
+        "tests/tests/suggest/main.rs::five_services_from_audit_to_enforce",
     ),
     elsewhere(
         "kubectl apply ",

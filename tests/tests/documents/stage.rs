@@ -47,6 +47,8 @@ const NOBODY: [&str; 5] = [
 const IMAGES: [&str; 2] = ["redis", concat!("dfw:", env!("CARGO_PKG_VERSION"))];
 /// The network of the shop.
 const NETWORK: &str = "shop_default";
+/// The directory that the reader is in. It names the project of a compose file that names none.
+const WORK: &str = "shop";
 /// The bridge of the inventory.
 const BRIDGE: &str = "br-shop";
 /// The interface that leads out of the host.
@@ -59,7 +61,7 @@ const OVERRIDE: &str = "services:\n  web:\n    labels:\n      dfw.mode: enforce\
 const MOUNTS: &str = r#"
 touch "$1/bin/dfw"
 mount --bind "$3" "$1/bin/dfw"
-for shared in deploy docs; do mkdir "$1/work/$shared"; mount --bind "$4/$shared" "$1/work/$shared"; done
+for shared in deploy docs; do mkdir "$1/shop/$shared"; mount --bind "$4/$shared" "$1/shop/$shared"; done
 mount -t tmpfs dfw "$1/layers"
 mkdir "$1/layers/upper" "$1/layers/work"
 mount -t overlay dfw -o "lowerdir=/etc,upperdir=$1/layers/upper,workdir=$1/layers/work" /etc
@@ -108,7 +110,7 @@ pub(crate) struct Stage<'engine> {
 impl<'engine> Stage<'engine> {
     pub(crate) fn new(engine: &'engine Engine) -> Self {
         let scratch = Scratch::new();
-        for directory in ["layers", "bin", "work"] {
+        for directory in ["layers", "bin", WORK] {
             fs::create_dir(scratch.path().join(directory)).expect("the directory is new");
         }
         let plugin = Path::new(env!("CARGO_BIN_EXE_docker-compose"));
@@ -214,18 +216,31 @@ impl<'engine> Stage<'engine> {
 
     /// Runs a command to its end, or as long as it takes to see that it goes on.
     pub(crate) fn run(&mut self, session: &Session) -> Result<(), String> {
+        let command = &session.command;
+        if command.starts_with("dfw run") {
+            self.run = command.clone();
+            return self.start_agent();
+        }
+        if command.starts_with("dfw init") {
+            // It does not write over what README.md and its first run have left.
+            self.output(self.command("rm -rf /etc/dfw", &[]), "");
+            let done = self.see(session);
+            readme().iter().for_each(|block| self.place(block));
+            return done;
+        }
+        if self.agent.is_none() && asks_the_agent(command) {
+            self.start_agent()?;
+        }
+        self.see(session)
+    }
+
+    /// Runs a command, and holds what it prints and its code against what is shown.
+    fn see(&mut self, session: &Session) -> Result<(), String> {
         let Session {
             command,
             is_root,
             shown,
         } = session;
-        if command.starts_with("dfw run") {
-            self.run = command.clone();
-            return self.start_agent();
-        }
-        if self.agent.is_none() && asks_the_agent(command) {
-            self.start_agent()?;
-        }
         let is_stream = STREAMS.iter().any(|stream| command.starts_with(stream));
         let mut running = self.start(command, *is_root);
         let patience = if is_stream { LOOK } else { PATIENCE };
@@ -252,12 +267,12 @@ impl<'engine> Stage<'engine> {
         if !shown.is_empty() && !sessions::is_shown(shown, &printed) {
             return Err(format!("prints, other than shown:\n{printed}"));
         }
-        let is_answer = ["explain", "doctor"]
+        let is_answer = ["explain", "doctor", "suggest --diff"]
             .iter()
             .any(|name| command.contains(&format!("dfw {name}")));
         match code {
             Some(0) => Ok(()),
-            // Findings, or a connection that is denied.
+            // Findings, a difference, or a connection that is denied.
             Some(3) if is_answer || !shown.is_empty() => Ok(()),
             code => Err(format!(
                 "ends with {code:?}; correct it, or if it cannot be run on the machine of tests/tests/documents/stage.rs, add it to the list in elsewhere.rs with the reason\n{printed}"
@@ -296,7 +311,7 @@ impl<'engine> Stage<'engine> {
         let work = if line.starts_with("cargo ") {
             root().to_owned()
         } else {
-            directory.join("work")
+            directory.join(WORK)
         };
         let mut command = self.engine.host().command("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.pid()));
