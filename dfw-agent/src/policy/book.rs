@@ -1,6 +1,6 @@
 //! What is known of each subject, added up and bounded. Pure: times come in as seconds since 1970.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dfw_common::reason::Direction;
 
@@ -10,6 +10,8 @@ use super::seen::{Learned, Record, Seen, SeenPeer, Sighting, Subject, Times};
 pub const SIGHTINGS_EACH: usize = 1_024;
 /// Most sightings of all.
 pub const SIGHTINGS_MAX: usize = 16_384;
+/// How much room is made when there is none.
+const ROOM_AT_ONCE: usize = SIGHTINGS_MAX / 16;
 
 /// The records, and who has filled them. What is seen at both ends is at the expense of who opened it, so that nobody
 /// fills another's record.
@@ -81,23 +83,25 @@ impl Book {
 
     /// Adds what was seen of a subject.
     pub fn note(&mut self, subject: &Subject, sighting: Sighting, times: Times) {
-        let since = self.since;
-        let (_, seen) = self
-            .records
-            .entry(subject.clone())
-            .or_insert_with(|| (since, Seen::default()));
-        if let Some(known) = seen.sightings.get_mut(&sighting) {
+        let record = self.records.get_mut(subject);
+        if let Some(known) = record.and_then(|(_, seen)| seen.sightings.get_mut(&sighting)) {
             known.flows = known.flows.saturating_add(times.flows);
             known.first = known.first.min(times.first);
             known.last = known.last.max(times.last);
             return;
         }
+        if self.total >= SIGHTINGS_MAX {
+            self.drop_old_containers();
+        }
         let payer = payer(subject, &sighting).clone();
-        let spent = self.spent.entry(payer.clone()).or_default();
-        if *spent < SIGHTINGS_EACH && self.total < SIGHTINGS_MAX {
-            *spent += 1;
-            self.total += 1;
+        let spent = self.spent.get(&payer).copied().unwrap_or(0);
+        if spent < SIGHTINGS_EACH
+            && self.total < SIGHTINGS_MAX
+            && let Some(seen) = self.record(subject)
+        {
             seen.sightings.insert(sighting, times);
+            self.spent.insert(payer, spent + 1);
+            self.total += 1;
             return;
         }
         // Told of whoever does too much, if it has a record of its own.
@@ -108,12 +112,64 @@ impl Book {
 
     /// Counts flows of a subject for which nothing can be added.
     pub fn miss(&mut self, subject: &Subject, flows: u64) {
-        let since = self.since;
-        let (_, seen) = self
-            .records
-            .entry(subject.clone())
-            .or_insert_with(|| (since, Seen::default()));
-        seen.missing = seen.missing.saturating_add(flows);
+        match self.record(subject) {
+            Some(seen) => seen.missing = seen.missing.saturating_add(flows),
+            None => self.miss_somewhere(flows),
+        }
+    }
+
+    /// What is known of a subject; none where there is no room for another.
+    fn record(&mut self, subject: &Subject) -> Option<&mut Seen> {
+        if !self.records.contains_key(subject) {
+            if self.records.len() >= SIGHTINGS_MAX {
+                return None;
+            }
+            let record = (self.since, Seen::default());
+            self.records.insert(subject.clone(), record);
+        }
+        self.records.get_mut(subject).map(|(_, seen)| seen)
+    }
+
+    /// Makes room by the containers of no service that have done nothing for the longest time: a name that was made up once
+    /// does not come again. Whom they met lacks it.
+    fn drop_old_containers(&mut self) {
+        let mut containers: Vec<(u64, &Subject, usize)> = Vec::new();
+        for (subject, (_, seen)) in &self.records {
+            if let Subject::Container(_) = subject {
+                let last = seen.sightings.values().map(|times| times.last).max();
+                containers.push((last.unwrap_or(0), subject, seen.sightings.len()));
+            }
+        }
+        containers.sort_unstable();
+        let mut room = 0;
+        let mut old = BTreeSet::new();
+        for (_, subject, sightings) in containers {
+            if room >= ROOM_AT_ONCE {
+                break;
+            }
+            room += sightings;
+            old.insert(subject.clone());
+        }
+        if old.is_empty() {
+            return;
+        }
+        for (subject, (_, seen)) in &mut self.records {
+            let is_old = old.contains(subject);
+            seen.sightings.retain(|sighting, times| {
+                let is_peer =
+                    matches!(&sighting.peer, SeenPeer::Subject(peer) if old.contains(peer));
+                if is_old || is_peer {
+                    seen.missing = seen.missing.saturating_add(times.flows);
+                    self.total -= 1;
+                    if let Some(spent) = self.spent.get_mut(payer(subject, sighting)) {
+                        *spent -= 1;
+                    }
+                }
+                !(is_old || is_peer)
+            });
+        }
+        self.records.retain(|subject, _| !old.contains(subject));
+        self.spent.retain(|_, spent| *spent > 0);
     }
 
     /// Counts flows of which nobody knows whose they are.
@@ -273,6 +329,45 @@ mod tests {
     }
 
     #[test]
+    fn containers_that_come_and_go_leave_room() {
+        let mut book = Book::new(0);
+        let db = named("db");
+        for number in 0..(SIGHTINGS_MAX + ROOM_AT_ONCE) as u64 {
+            let job = Subject::Container(format!("job-{number}"));
+            book.note(
+                &job,
+                one(Direction::Egress, SeenPeer::Host, 53),
+                at(1, number),
+            );
+        }
+        assert_eq!(
+            book.learned().figures().missing,
+            0,
+            "nobody met who was dropped"
+        );
+        let job = Subject::Container("job".to_owned());
+        let (from_job, from_host) = (
+            one(Direction::Ingress, SeenPeer::Subject(job.clone()), 5432),
+            one(Direction::Ingress, SeenPeer::Host, 5432),
+        );
+        book.note(&job, one(Direction::Egress, SeenPeer::Host, 53), at(1, 0));
+        book.note(&db, from_job.clone(), at(3, 1));
+        book.note(&db, from_host.clone(), at(1, 1));
+        assert!(book.knows(&db, &from_job) && book.knows(&db, &from_host));
+        for number in 0..=ROOM_AT_ONCE as u64 {
+            let job = Subject::Container(format!("late-{number}"));
+            let to_host = one(Direction::Egress, SeenPeer::Host, 53);
+            book.note(&job, to_host, at(1, 9 * SIGHTINGS_MAX as u64));
+        }
+        assert!(!book.knows(&db, &from_job) && book.knows(&db, &from_host));
+        assert_eq!(
+            record(&book.learned(), "db").seen.missing,
+            3,
+            "it lacks those"
+        );
+    }
+
+    #[test]
     fn forgetting_begins_anew() {
         let (web, db) = (named("web"), named("db"));
         let mut book = Book::new(10);
@@ -281,7 +376,7 @@ mod tests {
         book.note(&web, to_db.clone(), at(1, 11));
         book.note(&db, from_web.clone(), at(1, 11));
         book.miss(&web, 7);
-        assert_eq!(book.forget(|one| *one == web, 20), [web.clone()]);
+        assert_eq!(book.forget(|one| *one == web, 20), vec![web.clone()]);
         assert!(!book.knows(&web, &to_db) && book.knows(&db, &from_web));
         let learned = book.learned();
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dfw_agent::datapath::load::program;
+use dfw_common::{plain::Tables, value::mode};
 use dfw_tests::frame::{Ip, flags, tcp};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -133,6 +134,17 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
             family,
             cold(kernel, &DENIED, &denied),
         );
+        // The same in audit, which takes down what it sees; ports that no flow has yet.
+        set_mode(kernel, &mut tables, mode::AUDIT);
+        let opens: Vec<_> = (0..effort.tuples)
+            .map(|port| of_world(port + 32_768, 443, flags::SYN))
+            .collect();
+        note(
+            "new, in audit (each run another tuple)",
+            family,
+            cold(kernel, &FROM_WORLD, &opens),
+        );
+        set_mode(kernel, &mut tables, mode::ENFORCE);
         // Under epoch 0 nothing counts as judged, so that each run asks the rules of both sides again.
         tables.settings.epoch = 0;
         kernel.write(&tables);
@@ -144,6 +156,14 @@ pub(crate) fn measure(kernel: &mut Kernel, rules: usize, effort: Effort, report:
         tables.settings.epoch = 1;
         kernel.write(&tables);
     }
+}
+
+/// Changes everybody's mode; what was judged stays judged.
+fn set_mode(kernel: &mut Kernel, tables: &mut Tables, mode: u32) {
+    for endpoint in tables.endpoints.values_mut() {
+        endpoint.mode = mode;
+    }
+    kernel.write(tables);
 }
 
 /// Nanoseconds over an empty program.
