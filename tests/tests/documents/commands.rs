@@ -46,7 +46,11 @@ const THEIRS: [&str; 2] = ["compose.yaml", "dfw.override.yaml"];
 /// Runs what needs neither an agent nor root, `echo … | dfw check …` or `dfw explain …`, and compares what it prints; of everything else checks
 /// that whoever reads it would understand it.
 pub(crate) fn check(session: &Session) -> Result<(), String> {
-    let stages: Vec<Vec<String>> = pipeline(&session.command)?;
+    let command = match session.command.rsplit_once(" > ") {
+        Some((command, file)) if THEIRS.contains(&file) => command,
+        _ => &session.command,
+    };
+    let stages: Vec<Vec<String>> = pipeline(command)?;
     if let [echo, dfw] = &stages[..]
         && echo[0] == "echo"
         && (dfw[..2] == ["dfw", "check"] || dfw[..2] == ["dfw", "explain"])
@@ -66,12 +70,7 @@ pub(crate) fn check(session: &Session) -> Result<(), String> {
 }
 
 fn understood(words: &[String]) -> Result<(), String> {
-    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if let [.., ">", file] = words[..]
-        && THEIRS.contains(&file)
-    {
-        words.truncate(words.len() - 2);
-    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match &words[..] {
         ["dfw", ..] => Cli::try_parse_from(&words)
             .map(drop)
