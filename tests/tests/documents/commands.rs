@@ -152,8 +152,8 @@ fn files_exist(words: &[&str], flag: &str) -> Result<(), String> {
     if files.is_empty() {
         return Err(format!("no {flag}"));
     }
-    let ours = files.into_iter().filter(|file| !THEIRS.contains(file));
-    ours.map(exists).collect()
+    let mut ours = files.into_iter().filter(|file| !THEIRS.contains(file));
+    ours.try_for_each(exists)
 }
 
 fn exists(file: &str) -> Result<(), String> {
