@@ -153,7 +153,7 @@ impl Site {
             let logs: Vec<String> = logs.collect();
             panic!(
                 "the services work: {}\n{}",
-                self.work().expect_err("it failed"),
+                self.work().err().unwrap_or_default(),
                 logs.join("\n---\n")
             );
         }
