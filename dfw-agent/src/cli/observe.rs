@@ -18,7 +18,7 @@ use crate::{
     telemetry::{
         events::{FlowEvent, TimeOfDay},
         history::{By, Entry, Lost},
-        observe::{PortRange, Query},
+        observe::{PortFilter, Query},
         text,
     },
 };
@@ -50,7 +50,7 @@ pub(super) struct Args {
 
     /// Port of either end: 443, 8000-8100, udp/53
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
-    port: Vec<PortRange>,
+    port: Vec<PortFilter>,
 
     /// What became of it
     #[arg(long, value_name = "VERDICT", value_delimiter = ',')]

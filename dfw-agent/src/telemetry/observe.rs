@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use self::filter::Filter;
-pub use self::filter::{Peer, PortRange};
+pub use self::filter::{Peer, PortFilter};
 use super::history::{Cursor, Entry, History, Lost};
 use crate::model::{Unanswerable, View};
 
@@ -26,7 +26,7 @@ pub struct Query {
     /// Who receives.
     pub to: Vec<String>,
     /// Port of either end.
-    pub ports: Vec<PortRange>,
+    pub ports: Vec<PortFilter>,
     /// Names of verdicts.
     pub verdicts: Vec<String>,
     /// Names of reasons.

@@ -34,7 +34,7 @@ pub enum Peer {
 /// Ports of one protocol or of each that has ports: `443`, `8000-8100`, `udp/53`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PortRange {
+pub struct PortFilter {
     protocol: Option<Protocol>,
     low: u16,
     high: u16,
@@ -45,7 +45,7 @@ pub struct PortRange {
 pub(super) struct Filter {
     from: Vec<Peer>,
     to: Vec<Peer>,
-    ports: Vec<PortRange>,
+    ports: Vec<PortFilter>,
     verdicts: Vec<Verdict>,
     reasons: Vec<Reason>,
 }
@@ -85,7 +85,7 @@ impl Party {
     }
 }
 
-impl FromStr for PortRange {
+impl FromStr for PortFilter {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
@@ -121,7 +121,7 @@ impl FromStr for PortRange {
     }
 }
 
-impl TryFrom<String> for PortRange {
+impl TryFrom<String> for PortFilter {
     type Error = String;
 
     fn try_from(word: String) -> Result<Self, String> {
@@ -129,7 +129,7 @@ impl TryFrom<String> for PortRange {
     }
 }
 
-impl fmt::Display for PortRange {
+impl fmt::Display for PortFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(protocol) = self.protocol {
             write!(f, "{protocol}/")?;
@@ -138,13 +138,13 @@ impl fmt::Display for PortRange {
     }
 }
 
-impl From<PortRange> for String {
-    fn from(range: PortRange) -> Self {
+impl From<PortFilter> for String {
+    fn from(range: PortFilter) -> Self {
         range.to_string()
     }
 }
 
-impl PortRange {
+impl PortFilter {
     fn matches(&self, event: &FlowEvent) -> bool {
         let has = |end: &End| {
             end.port

@@ -282,7 +282,7 @@ fn ports_are_those_of_either_end() {
 
 #[test]
 fn wrong_ports_get_the_right_word() {
-    let said = |text: &str| text.parse::<PortRange>().expect_err(text);
+    let said = |text: &str| text.parse::<PortFilter>().expect_err(text);
     assert_eq!(said("tpc/80"), "did you mean `tcp/80`?");
     assert_eq!(said("90-80"), "did you mean `80-90`?");
     assert_eq!(said("icmp/8"), "only tcp, udp and sctp have ports");
@@ -292,7 +292,7 @@ fn wrong_ports_get_the_right_word() {
         assert!(said(text).starts_with("write a port"), "{text}");
     }
     for text in ["443-443", "udp/53-53", "sctp/1-65535"] {
-        assert_eq!(text.parse::<PortRange>().expect("ports").to_string(), text);
+        assert_eq!(text.parse::<PortFilter>().expect("ports").to_string(), text);
     }
 }
 
