@@ -74,7 +74,7 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
         } else {
             0
         },
-        pad: [0; 2],
+        ..FlowKey::NONE
     };
     (key, low)
 }
@@ -143,7 +143,7 @@ pub const fn is_expired(flow: &Flow, protocol: u8, now: u32, hz: u32) -> bool {
 /// ones last. Live flows of another owner, who had this part of the ring before it was halved, are left alone. None when
 /// only such are there, or the part does not exist.
 #[inline(always)]
-pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKey) -> Option<u32> {
+pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32) -> Option<u32> {
     let (now, hz) = (env.now(), env.settings().hz);
     let turn = env.next_in_ring(base).wrapping_mul(RING_WINDOW);
     let mut best = base;
@@ -152,8 +152,7 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
         let position = base.wrapping_add(turn.wrapping_add(step) & mask);
         let mut whose = owner;
         let mut cost = match env.held(position) {
-            // A flow that was placed anew elsewhere has left its old key behind.
-            Some((protocol, flow)) if flow.ring == position => {
+            Some((protocol, flow)) => {
                 // One that was taken in by an answer is at the expense of who answered.
                 if flow.ifindex[1] != owner {
                     whose = owner_of(flow);
@@ -166,7 +165,7 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
                     cost::UNANSWERED
                 }
             }
-            _ => cost::FREE,
+            None => cost::FREE,
         };
         if Check::RingOwner.finds(whose != owner) && cost > cost::EXPIRED {
             cost = if env.endpoint(whose).is_some() {
@@ -179,7 +178,7 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
             best_cost = cost;
             best = position;
         }
-        // Nothing is cheaper, and each look is a lookup of a flow.
+        // Nothing is cheaper.
         if best_cost == cost::FREE {
             break;
         }
@@ -190,11 +189,7 @@ pub fn place<E: Env>(env: &mut E, owner: u32, base: u32, mask: u32, key: &FlowKe
     if Check::RingEvict.finds(best_cost != cost::FREE) {
         env.evict(best);
     }
-    if env.put_in_ring(best, key) {
-        Some(best)
-    } else {
-        None
-    }
+    Some(best)
 }
 
 /// What it costs to take a place, cheapest first.

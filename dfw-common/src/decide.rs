@@ -10,7 +10,10 @@ mod judge;
 mod learn;
 mod redirect;
 
-use self::{established::established, guards::slow};
+use self::{
+    established::{Passage, established},
+    guards::slow,
+};
 use crate::{
     addr::{Addr, Mac},
     check::Check,
@@ -155,6 +158,8 @@ pub(crate) struct Case {
     finding: Reason,
     /// The MAC of this hook's endpoint is where it has to be.
     is_bound: bool,
+    /// It was looked for, and there is no flow with its key.
+    has_no_flow: bool,
 }
 
 /// Room for a decision beyond the established path. A BPF program has 512 bytes of stack; this lies in a map.
@@ -193,12 +198,6 @@ impl Scratch {
             ifindex: 0,
             network: 0,
         };
-        let side = Side {
-            epoch: 0,
-            verdict: 0,
-            reason: 0,
-            rule: 0,
-        };
         Self {
             case: Case {
                 hook: Hook::From,
@@ -209,6 +208,7 @@ impl Scratch {
                 is_unreadable: false,
                 finding: Reason::Internal,
                 is_bound: false,
+                has_no_flow: false,
             },
             headers: Headers::NONE,
             quoted: Headers::NONE,
@@ -216,7 +216,7 @@ impl Scratch {
                 peer: nobody,
                 source: nowhere,
                 destination: nowhere,
-                sides: [side; 2],
+                sides: [Side::NONE; 2],
                 epoch: 0,
                 is_denied: false,
                 denial: Ruling::denied(Reason::Internal),
@@ -228,29 +228,8 @@ impl Scratch {
                 is_new: false,
                 bridged: 0,
             },
-            key: FlowKey {
-                low: Addr::UNSPECIFIED,
-                high: Addr::UNSPECIFIED,
-                low_port: 0,
-                high_port: 0,
-                network: 0,
-                protocol: 0,
-                asker: 0,
-                pad: [0; 2],
-            },
-            fresh: Flow {
-                sides: [side; 2],
-                ifindex: [0; 2],
-                seen: 0,
-                ring: 0,
-                packets: [0; 2],
-                bytes: [0; 2],
-                origin: 0,
-                initiator_low: 0,
-                state: 0,
-                opener: opener::INITIATOR,
-                bridged: 0,
-            },
+            key: FlowKey::NONE,
+            fresh: Flow::NONE,
             sight: SeenKey {
                 addr: Addr::UNSPECIFIED,
                 ifindex: 0,
@@ -345,39 +324,46 @@ pub fn decide<E: Env, P: Packet>(
     scratch: &mut Scratch,
 ) -> Outcome {
     let parsed = parse(packet, &mut scratch.headers);
-    let Some(&me) = env.endpoint(place.ifindex) else {
+    let Some(me) = env.endpoint(place.ifindex) else {
         scratch.outcome = match Check::NotReady.finds(true) {
             true => Outcome::deny(Reason::NotReady),
             false => Outcome::PASS,
         };
         return scratch.outcome;
     };
-    scratch.case = Case {
-        hook: place.hook,
-        ingress: place.ingress,
-        me,
-        length: packet.len(),
-        other_enforces: false,
-        is_unreadable: parsed.is_err(),
-        finding: match parsed {
-            Ok(()) => Reason::Internal,
-            Err(reason) => reason,
-        },
-        is_bound: false,
-    };
-    let case = &mut scratch.case;
-    let headers = &mut scratch.headers;
+    let Scratch {
+        case,
+        headers,
+        key,
+        outcome,
+        ..
+    } = scratch;
+    case.me = *me;
     case.is_bound = match place.hook {
         Hook::From => headers.source_mac == case.me.mac,
         Hook::To => headers.destination_mac == case.me.mac || headers.destination_mac.is_group(),
     };
+    case.has_no_flow = false;
     if Check::EstablishedMac.holds(case.is_bound)
-        && Check::EstablishedReadable.holds(!case.is_unreadable)
+        && Check::EstablishedReadable.holds(parsed.is_ok())
         && Check::EstablishedArp.holds(headers.ethertype != ethertype::ARP)
-        && established(env, case, headers, &mut scratch.key, &mut scratch.outcome).is_some()
     {
-        return scratch.outcome;
+        match established(env, place, &case.me, packet.len(), headers, key, outcome) {
+            Passage::Open => return scratch.outcome,
+            Passage::Closed => {}
+            Passage::Unknown => case.has_no_flow = true,
+        }
     }
+    // Not before: the path of nearly every packet does without.
+    case.hook = place.hook;
+    case.ingress = place.ingress;
+    case.length = packet.len();
+    case.other_enforces = false;
+    case.is_unreadable = parsed.is_err();
+    case.finding = match parsed {
+        Ok(()) => Reason::Internal,
+        Err(reason) => reason,
+    };
     // One after the other, not one in the other: each step has the stack to itself.
     if slow(env, packet, scratch) {
         env.flow_of(scratch);

@@ -39,21 +39,18 @@ pub trait Env: Sized {
     /// The flow with this key, to be updated in place.
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
 
-    /// Writes a flow; false when the table has no room.
+    /// Writes a flow at its position of the ring, where no other is; false when the table has no room, or the position does
+    /// not exist.
     fn insert_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool;
 
     /// The running count of flows that the part of the ring at `base` has placed, and adds one to it.
     fn next_in_ring(&mut self, base: u32) -> u32;
 
-    /// The flow whose key stands at a position of the ring, and its protocol; none when the position was never used, does
-    /// not exist, or its flow is gone.
+    /// The flow at a position of the ring, and its protocol; none when the position is free or does not exist.
     fn held(&mut self, position: u32) -> Option<(u8, &mut Flow)>;
 
-    /// Removes the flow whose key stands at a position of the ring.
+    /// Frees a position of the ring.
     fn evict(&mut self, position: u32);
-
-    /// Gives a position of the ring to a flow; false when the position does not exist.
-    fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool;
 
     /// What was seen under this key, to be updated in place.
     fn seen(&mut self, key: &SeenKey) -> Option<&mut SeenTimes>;
@@ -66,6 +63,7 @@ pub trait Env: Sized {
 
     /// Counts what was seen and not kept, for an endpoint.
     fn miss(&mut self, owner: u32);
+
     /// What holds at uplinks.
     fn uplink(&self) -> Uplink;
 
@@ -107,7 +105,7 @@ pub trait Env: Sized {
     }
 
     /// [`conntrack::place`].
-    fn place(&mut self, owner: &Endpoint, key: &FlowKey) -> Option<u32> {
-        conntrack::place(self, owner.ifindex, owner.ring_base, owner.ring_mask, key)
+    fn place(&mut self, owner: &Endpoint) -> Option<u32> {
+        conntrack::place(self, owner.ifindex, owner.ring_base, owner.ring_mask)
     }
 }

@@ -4,7 +4,7 @@ use crate::reason::{Direction, REASONS, Reason, Verdict};
 
 /// Version of every layout in this crate, part of the pin path. Any change of a key, a value, a map or the meaning of
 /// a number bumps it.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Settings, array of one.
 pub const SETTINGS: &str = "SETTINGS";
@@ -16,10 +16,13 @@ pub const ADDRESSES: &str = "ADDRESSES";
 pub const PREFIXES: &str = "PREFIXES";
 /// Policy entries, hash.
 pub const POLICY: &str = "POLICY";
-/// Flows, hash.
+/// Positions of flows in the ring by their keys, hash.
 pub const FLOWS: &str = "FLOWS";
-/// Flow quota, array of positions.
+/// Flows, array of positions, in which each endpoint has its part.
 pub const FLOW_RING: &str = "FLOW_RING";
+/// Where in the ring a flow probably lies, array by [`crate::key::FlowKey::hint`]. It spares a lookup of the hash, and is
+/// believed only where the flow found has the key: it is not pinned, and never cleared.
+pub const FLOW_HINTS: &str = "FLOW_HINTS";
 /// Counters by direction, verdict and reason, per CPU.
 pub const COUNTERS: &str = "COUNTERS";
 /// Counters by endpoint, direction and verdict, per CPU.
@@ -71,6 +74,8 @@ pub const PREFIXES_MAX: u32 = 65_536;
 pub const POLICY_MAX: u32 = 262_144;
 /// Flows on the node; the flow ring has as many positions.
 pub const FLOWS_MAX: u32 = 131_072;
+/// Length of [`FLOW_HINTS`]; a power of two. In a full table one flow in eight shares its place with another.
+pub const FLOW_HINTS_LEN: u32 = 524_288;
 /// Bytes of the event buffer; a power of two and of pages.
 pub const EVENTS_BYTES: u32 = 512 * 1024;
 /// What was seen in audit and no agent has read yet.

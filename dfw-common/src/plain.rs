@@ -42,7 +42,7 @@ pub struct Plain {
     pub tables: Tables,
     /// Now, in jiffies, truncated.
     pub now: u32,
-    /// The flow table; at most [`Plain::new`]'s capacity.
+    /// The flow table; each flow has its position in a ring of [`Plain::new`]'s capacity.
     pub flows: HashMap<FlowKey, Flow>,
     /// What was seen in audit.
     pub seen: HashMap<SeenKey, SeenTimes>,
@@ -50,21 +50,6 @@ pub struct Plain {
     pub quotas: BTreeMap<u32, SeenQuota>,
     ring: Vec<RingEntry>,
 }
-
-const FREE: RingEntry = RingEntry {
-    key: FlowKey {
-        low: Addr::UNSPECIFIED,
-        high: Addr::UNSPECIFIED,
-        low_port: 0,
-        high_port: 0,
-        network: 0,
-        protocol: 0,
-        asker: 0,
-        pad: [0; 2],
-    },
-    pad: 0,
-    cursor: 0,
-};
 
 impl Plain {
     /// Without flows; with room for `capacity` of them and as many positions in the ring.
@@ -75,7 +60,7 @@ impl Plain {
             flows: HashMap::new(),
             seen: HashMap::new(),
             quotas: BTreeMap::new(),
-            ring: std::vec![FREE; capacity],
+            ring: std::vec![RingEntry::FREE; capacity],
         }
     }
 
@@ -147,11 +132,12 @@ impl Env for Plain {
     }
 
     fn insert_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
-        let has_room = self.flows.len() < self.ring.len() || self.flows.contains_key(key);
-        if has_room {
-            self.flows.insert(*key, *flow);
-        }
-        has_room
+        let Some(entry) = self.ring_mut(flow.ring) else {
+            return false;
+        };
+        entry.key = *key;
+        self.flows.insert(*key, *flow);
+        true
     }
 
     fn next_in_ring(&mut self, base: u32) -> u32 {
@@ -165,12 +151,13 @@ impl Env for Plain {
 
     fn held(&mut self, position: u32) -> Option<(u8, &mut Flow)> {
         let key = self.ring_mut(position)?.key;
-        Some((key.protocol, self.flows.get_mut(&key)?))
+        let flow = self.flows.get_mut(&key)?;
+        (flow.ring == position).then_some((key.protocol, flow))
     }
 
     fn evict(&mut self, position: u32) {
         if let Some(entry) = self.ring_mut(position) {
-            let key = entry.key;
+            let key = core::mem::replace(&mut entry.key, FlowKey::NONE);
             self.flows.remove(&key);
         }
     }
@@ -188,16 +175,6 @@ impl Env for Plain {
 
     fn block(&self, key: &BlockKey) -> Option<Block> {
         self.tables.blocks.get(key).copied()
-    }
-
-    fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool {
-        match self.ring_mut(position) {
-            Some(entry) => {
-                entry.key = *key;
-                true
-            }
-            None => false,
-        }
     }
 
     fn seen(&mut self, key: &SeenKey) -> Option<&mut SeenTimes> {

@@ -175,7 +175,7 @@ proptest! {
             let key = FlowKey { low_port: port, network: owner + 1, protocol: proto::TCP, ..key_of(&Headers::NONE, 1).0 };
             let others = |env: &Plain| env.flows.keys().filter(|held| held.network != owner + 1).count();
             let before = others(&env);
-            let position = conntrack::place(&mut env, owner + 1, owner * PART, PART - 1, &key);
+            let position = conntrack::place(&mut env, owner + 1, owner * PART, PART - 1);
             let position = position.expect("there is always a place in one's own part");
             prop_assert_eq!(position / PART, owner);
             let state = if answered { state::ESTABLISHED } else { state::NEW };

@@ -173,16 +173,42 @@ pub struct Flow {
     pub bridged: u8,
 }
 
-/// One position of the flow ring: which flow holds this place of its owner's quota.
+impl Flow {
+    /// Never judged, between nobody.
+    pub const NONE: Self = Self {
+        sides: [Side::NONE; 2],
+        ifindex: [0; 2],
+        seen: 0,
+        ring: 0,
+        packets: [0; 2],
+        bytes: [0; 2],
+        origin: 0,
+        initiator_low: 0,
+        state: 0,
+        opener: opener::INITIATOR,
+        bridged: 0,
+    };
+}
+
+/// One position of the flow ring: the flow that holds this place of its owner's quota.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RingEntry {
-    /// The flow's key; all zero when free.
+    /// The flow's key; [`FlowKey::network`] is zero when the position is free.
     pub key: FlowKey,
-    /// Zero.
-    pub pad: u32,
+    /// The flow.
+    pub flow: Flow,
     /// In the first entry of each part: how many flows were placed in it.
     pub cursor: u64,
+}
+
+impl RingEntry {
+    /// Free, and nothing was ever placed.
+    pub const FREE: Self = Self {
+        key: FlowKey::NONE,
+        flow: Flow::NONE,
+        cursor: 0,
+    };
 }
 
 /// What was seen of one [`crate::key::SeenKey`] since an agent last read it.
@@ -342,6 +368,14 @@ pub struct Event {
 }
 
 impl Side {
+    /// Never judged.
+    pub const NONE: Self = Self {
+        epoch: 0,
+        verdict: 0,
+        reason: 0,
+        rule: 0,
+    };
+
     /// Whether this side was judged under `epoch`. Never before the agent has written the settings: a side that was not
     /// judged would look as if it had been.
     #[inline(always)]
@@ -368,7 +402,7 @@ const _: () = {
     assert!(size_of::<PolicyEntry>() == 8);
     assert!(size_of::<Side>() == 8);
     assert!(size_of::<Flow>() == 72);
-    assert!(size_of::<RingEntry>() == 56);
+    assert!(size_of::<RingEntry>() == 128);
     assert!(size_of::<SeenTimes>() == 16);
     assert!(size_of::<SeenQuota>() == 24);
     assert!(size_of::<Settings>() == 24);

@@ -12,7 +12,7 @@ use dfw_common::{
     value::{Address, List},
 };
 
-use crate::maps::Kernel;
+use crate::maps::{self, Kernel};
 
 /// [`policy::ask`]: the reason in the low byte, the rule in the high half.
 #[unsafe(no_mangle)]
@@ -65,15 +65,19 @@ pub(crate) extern "C" fn dfw_learn(scratch: *mut Scratch) -> u32 {
 /// [`conntrack::place`]; `u64::MAX` when there is no place.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn dfw_place(owner: u32, base: u32, mask: u32, key: *const FlowKey) -> u64 {
+pub(crate) extern "C" fn dfw_place(owner: u32, base: u32, mask: u32) -> u64 {
+    conntrack::place(&mut Kernel, owner, base, mask).map_or(u64::MAX, u64::from)
+}
+
+/// [`maps::find`]; `u64::MAX` when there is no such flow.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dfw_find(key: *const FlowKey) -> u64 {
     if key.is_null() {
         return u64::MAX;
     }
     // SAFETY: not null, and the verifier has checked that every caller passes a whole key.
-    match conntrack::place(&mut Kernel, owner, base, mask, unsafe { &*key }) {
-        Some(position) => u64::from(position),
-        None => u64::MAX,
-    }
+    maps::find(unsafe { &*key }).map_or(u64::MAX, u64::from)
 }
 
 /// [`uplink::covers`].

@@ -1,5 +1,7 @@
 //! Every map, and the decision's view of them.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use crate::global;
 
 use aya_ebpf::{
@@ -12,7 +14,7 @@ use dfw_common::{
     addr::Addr,
     decide::Scratch,
     env::Env,
-    key::{AddressKey, BlockKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
+    key::{ANY_NETWORK, AddressKey, BlockKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
     maps as layout,
     policy::{Question, Ruling},
     reason::Reason,
@@ -36,9 +38,11 @@ static PREFIXES: LpmTrie<PrefixKey, Prefix> =
 static POLICY: HashMap<PolicyKey, PolicyEntry> =
     HashMap::with_max_entries(layout::POLICY_MAX, BPF_F_NO_PREALLOC);
 #[map]
-static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(layout::FLOWS_MAX, 0);
+static FLOWS: HashMap<FlowKey, u32> = HashMap::with_max_entries(layout::FLOWS_MAX, 0);
 #[map]
 static FLOW_RING: Array<RingEntry> = Array::with_max_entries(layout::FLOWS_MAX, 0);
+#[map]
+static FLOW_HINTS: Array<u32> = Array::with_max_entries(layout::FLOW_HINTS_LEN, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Count> =
     PerCpuArray::with_max_entries(layout::COUNTERS_LEN, 0);
@@ -98,6 +102,39 @@ pub(crate) fn slot_of(ifindex: u32) -> Option<(u32, &'static Endpoint)> {
         }
     }
     None
+}
+
+/// The flow at a position of the ring, if it has this key.
+#[inline(always)]
+fn at(position: u32, key: &FlowKey) -> Option<&'static mut Flow> {
+    // SAFETY: the element lives as long as the map. Other CPUs may write it too: every field is a word of its own, and a
+    // lost update costs a count or a moment of `seen`, never a side that was not judged. A position that is given to
+    // another flow in this very moment is one of the same owner, and what it holds was judged for that flow.
+    let entry = unsafe { &mut *FLOW_RING.get_ptr_mut(position)? };
+    entry.key.is(key).then_some(&mut entry.flow)
+}
+
+/// Where in the ring the flow with this key lies by the hash; the next packet finds it by the hint.
+#[inline(always)]
+pub(crate) fn find(key: &FlowKey) -> Option<u32> {
+    // SAFETY: a plain integer.
+    let position = *unsafe { FLOWS.get(key) }?;
+    if let Some(hint) = FLOW_HINTS.get_ptr_mut(key.hint()) {
+        // SAFETY: an aligned word inside a map element.
+        unsafe { *hint = position };
+    }
+    Some(position)
+}
+
+/// Makes an entry of the ring free or not, after whatever was written to it before.
+///
+/// # Safety
+/// `entry` must lie inside a map element.
+#[inline(always)]
+unsafe fn set_network(entry: *mut RingEntry, network: NetworkId) {
+    compiler_fence(Ordering::Release);
+    // SAFETY: the caller's.
+    unsafe { core::ptr::write_volatile(&raw mut (*entry).key.network, network) };
 }
 
 /// Adds atomically and gives the old value. The target is said to have no compare-and-swap, hence `core` has no
@@ -175,14 +212,30 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
-        // SAFETY: the element stays mapped for the program's run. Other CPUs may write it too: every field is a word
-        // of its own, and a lost update costs a count or a moment of `seen`, never a side that was not judged.
-        FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+        let hint = FLOW_HINTS.get(key.hint()).copied();
+        hint.and_then(|position| at(position, key))
+            .or_else(|| at(u32::try_from(global::dfw_find(key)).ok()?, key))
     }
 
     #[inline(always)]
     fn insert_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
-        FLOWS.insert(key, flow, 0).is_ok()
+        let Some(entry) = FLOW_RING.get_ptr_mut(flow.ring) else {
+            return false;
+        };
+        if FLOWS.insert(key, &flow.ring, 0).is_err() {
+            return false;
+        }
+        // SAFETY: inside a map element; this position is this placement's alone (conntrack::RING_WINDOW), and free. The
+        // word that says that it is not comes last, so that nobody takes what was here before for this flow.
+        unsafe {
+            (*entry).flow = *flow;
+            (*entry).key = FlowKey {
+                network: ANY_NETWORK,
+                ..*key
+            };
+            set_network(entry, key.network);
+        }
+        true
     }
 
     #[inline(always)]
@@ -196,33 +249,25 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn held(&mut self, position: u32) -> Option<(u8, &mut Flow)> {
-        // The key is read where it lies: a copy would cost stack. Another CPU may write it meanwhile; what is found then
-        // is a flow of the same owner, or nothing.
-        let entry = FLOW_RING.get(position)?;
-        let key: &FlowKey = &entry.key;
-        let flow = FLOWS.get_ptr_mut(key)?;
-        // SAFETY: as in `flow`.
-        Some((entry.key.protocol, unsafe { &mut *flow }))
+        // SAFETY: as in `at`.
+        let entry = unsafe { &mut *FLOW_RING.get_ptr_mut(position)? };
+        (entry.key.network != ANY_NETWORK).then_some((entry.key.protocol, &mut entry.flow))
     }
 
     #[inline(always)]
     fn evict(&mut self, position: u32) {
-        if let Some(entry) = FLOW_RING.get(position) {
-            // Somebody else may have removed it; either way it is gone.
-            let key: &FlowKey = &entry.key;
-            let _ = FLOWS.remove(key);
-        }
-    }
-
-    #[inline(always)]
-    fn put_in_ring(&mut self, position: u32, key: &FlowKey) -> bool {
-        match FLOW_RING.get_ptr_mut(position) {
-            Some(entry) => {
-                // SAFETY: inside a map element; this position is this placement's alone (conntrack::RING_WINDOW).
-                unsafe { (*entry).key = *key };
-                true
+        let Some(entry) = FLOW_RING.get_ptr_mut(position) else {
+            return;
+        };
+        // SAFETY: inside a map element. The key is read where it lies: a copy would cost stack.
+        unsafe {
+            let key = &(*entry).key;
+            // Where the agent has swept it, the same flow may have been opened anew elsewhere.
+            if FLOWS.get(key).is_some_and(|found| *found == position) {
+                // Somebody else may have removed it; either way it is gone.
+                let _ = FLOWS.remove(key);
             }
-            None => false,
+            set_network(entry, ANY_NETWORK);
         }
     }
 
@@ -315,8 +360,8 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
-    fn place(&mut self, owner: &Endpoint, key: &FlowKey) -> Option<u32> {
-        let position = global::dfw_place(owner.ifindex, owner.ring_base, owner.ring_mask, key);
+    fn place(&mut self, owner: &Endpoint) -> Option<u32> {
+        let position = global::dfw_place(owner.ifindex, owner.ring_base, owner.ring_mask);
         u32::try_from(position).ok()
     }
 }

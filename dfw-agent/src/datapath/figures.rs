@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{MapData, MapError, PerCpuArray, PerCpuValues},
 };
 use dfw_common::{
     conntrack,
@@ -22,6 +22,7 @@ use dfw_common::{
 
 use super::{
     fence::Dropped,
+    flows::Flows,
     load::LoadError,
     seen::Sightings,
     tables::{Occupancy, take},
@@ -36,7 +37,7 @@ pub struct Figures {
     counters: PerCpuArray<MapData, Count>,
     endpoints: PerCpuArray<MapData, u64>,
     budget: PerCpuArray<MapData, EventBudget>,
-    flows: Mutex<HashMap<MapData, FlowKey, Flow>>,
+    flows: Mutex<Flows<MapData>>,
     sightings: Arc<Sightings>,
     flow_capacity: u64,
     policy_capacity: u64,
@@ -63,7 +64,10 @@ impl Figures {
             counters: take(object, layout::COUNTERS)?,
             endpoints,
             budget: take(object, layout::EVENT_BUDGET)?,
-            flows: Mutex::new(take(object, layout::FLOWS)?),
+            flows: Mutex::new(Flows::new(
+                take(object, layout::FLOWS)?,
+                take(object, layout::FLOW_RING)?,
+            )),
             sightings,
             policy_capacity: capacities.0,
             flow_capacity: capacities.1,
@@ -88,9 +92,7 @@ impl Figures {
     /// Flows in the table.
     fn count_flows(&self) -> u64 {
         let flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-        // A walk begins anew when its place is deleted under it: bounded all the same.
-        let limit = usize::try_from(self.flow_capacity).unwrap_or(usize::MAX);
-        flows.keys().take(limit).filter(Result::is_ok).count() as u64
+        flows.keys().count() as u64
     }
 
     /// Removes flows that nobody will miss: of endpoints that are gone, and those that expired an hour ago. (What
@@ -112,7 +114,6 @@ impl Figures {
                 .collect()
         };
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = usize::try_from(self.flow_capacity).unwrap_or(usize::MAX);
         let is_gone = |key: &FlowKey, flow: &Flow| {
             let orphaned = flow
                 .ifindex
@@ -126,8 +127,6 @@ impl Figures {
         };
         let dead: Vec<FlowKey> = flows
             .iter()
-            .take(limit)
-            .filter_map(Result::ok)
             .filter(|(key, flow)| is_gone(key, flow))
             .map(|(key, _)| key)
             .collect();

@@ -3,6 +3,7 @@
 pub mod expedite;
 pub mod fence;
 pub mod figures;
+mod flows;
 pub mod links;
 mod lists;
 pub mod load;

@@ -1,7 +1,7 @@
 //! The path of nearly every packet, and what a packet adds to its flow and its endpoint's counters.
 
 use super::{
-    Case, Hook, Outcome, Tally,
+    Hook, Outcome, Place, Tally,
     redirect::{is_fit, may_redirect},
 };
 use crate::{
@@ -14,25 +14,38 @@ use crate::{
     value::{Endpoint, Flow, Side, mode},
 };
 
-/// The path of nearly every packet: one flow lookup, updated in place. None when anything has to be looked at,
-/// else the outcome is written.
+/// What the path of nearly every packet makes of one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It passes, and the outcome is written.
+    Open,
+    /// Something has to be looked at.
+    Closed,
+    /// As before; and there is no flow with its key.
+    Unknown,
+}
+
+/// The path of nearly every packet: one flow lookup, updated in place.
 #[inline(always)]
 pub(super) fn established<E: Env>(
     env: &mut E,
-    case: &Case,
+    place: &Place,
+    me: &Endpoint,
+    length: u32,
     headers: &Headers,
     key: &mut FlowKey,
     outcome: &mut Outcome,
-) -> Option<()> {
-    let me = &case.me;
+) -> Passage {
     let source_is_low;
     (*key, source_is_low) = key_of(headers, me.network);
     let settings = env.settings();
     let now = env.now();
-    let flow = env.flow(key)?;
+    let Some(flow) = env.flow(key) else {
+        return Passage::Unknown;
+    };
     let from_initiator = (flow.initiator_low != 0) == source_is_low;
     let sender = usize::from(!from_initiator);
-    let my_end = match case.hook {
+    let my_end = match place.hook {
         Hook::From => sender,
         Hook::To => 1 - sender,
     };
@@ -44,37 +57,38 @@ pub(super) fn established<E: Env>(
         (mine, theirs, flow.ifindex[1], flow.ifindex[0])
     };
     // The stored ifindex is the anti-spoof check: the sender's address is its own, the receiver is who was meant.
-    Check::EstablishedPort.demand(my_ifindex == me.ifindex)?;
-    Check::EstablishedExpiry.demand(!is_expired(flow, headers.protocol, now, settings.hz))?;
+    let is_own = Check::EstablishedPort.holds(my_ifindex == me.ifindex);
+    let is_over =
+        Check::EstablishedExpiry.finds(is_expired(flow, headers.protocol, now, settings.hz));
     // A SYN that is not the first packet of a flow that its sender opened may mean another flow.
     let is_first = from_initiator && flow.state == state::NEW;
-    Check::EstablishedSyn.demand(is_first || !is_syn(headers))?;
-    let is_judged = me.mode == mode::OFF || mine.is_current(settings.epoch);
-    Check::EstablishedEpoch.demand(is_judged)?;
-    match case.hook {
+    let is_plain = Check::EstablishedSyn.holds(is_first || !is_syn(headers));
+    let is_judged =
+        Check::EstablishedEpoch.holds(me.mode == mode::OFF || mine.is_current(settings.epoch));
+    let is_placed = match place.hook {
         Hook::From => {
             let has_receiver = from_initiator && other_ifindex != 0;
-            let is_judged = !has_receiver || theirs.is_current(settings.epoch);
-            Check::EstablishedPeerEpoch.demand(is_judged)?;
+            Check::EstablishedPeerEpoch.holds(!has_receiver || theirs.is_current(settings.epoch))
         }
         Hook::To if other_ifindex == 0 => {
-            Check::EstablishedOrigin.demand(case.ingress == flow.origin)?;
+            Check::EstablishedOrigin.holds(place.ingress == flow.origin)
         }
-        Hook::To => {
-            let is_placed = case.ingress == other_ifindex || case.ingress == me.network;
-            Check::EstablishedNeighbour.demand(is_placed)?;
-        }
+        Hook::To => Check::EstablishedNeighbour
+            .holds(place.ingress == other_ifindex || place.ingress == me.network),
+    };
+    if !is_own || is_over || !is_plain || !is_judged || !is_placed {
+        return Passage::Closed;
     }
     flow.seen = now;
     flow.state = next_state(flow.state, headers, from_initiator);
     // Each packet once: at its sender's hook, or at the receiver's when the sender has none here.
-    if matches!(case.hook, Hook::From) || other_ifindex == 0 {
-        tally(flow, from_initiator, case.length);
+    if matches!(place.hook, Hook::From) || other_ifindex == 0 {
+        tally(flow, from_initiator, length);
     }
     if from_initiator {
-        flow.bridged = u8::from(matches!(case.hook, Hook::To));
+        flow.bridged = u8::from(matches!(place.hook, Hook::To));
     }
-    let may_redirect = matches!(case.hook, Hook::From) && may_redirect(me, flow.bridged);
+    let may_redirect = matches!(place.hook, Hook::From) && may_redirect(me, flow.bridged);
     *outcome = Outcome {
         own: own_tally(me, &mine, from_initiator),
         ..Outcome::PASS
@@ -85,7 +99,7 @@ pub(super) fn established<E: Env>(
     {
         outcome.redirect_to(peer, &theirs, from_initiator);
     }
-    Some(())
+    Passage::Open
 }
 
 #[inline(always)]

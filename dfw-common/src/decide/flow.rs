@@ -73,7 +73,10 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     let mut is_known = false;
     let mut is_new = true;
     let mut is_adopted = false;
-    if let Some(flow) = env.flow(key) {
+    let mut stale = None;
+    if !case.has_no_flow
+        && let Some(flow) = env.flow(key)
+    {
         let from_initiator = (flow.initiator_low != 0) == source_is_low;
         let ends = ends(case, j, from_initiator);
         if Check::FlowEnds.holds(flow.ifindex == ends)
@@ -90,6 +93,9 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
                 }
                 is_new = restarts(flow, headers);
             }
+        }
+        if !is_known {
+            stale = Some(flow.ring);
         }
     }
     // Nobody to judge for: what is known goes on, and nothing is opened. (No peer counts as off.)
@@ -121,7 +127,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     let [mine, theirs] = my_sides(case, j);
     if !is_known {
         fresh.initiator_low = u8::from(source_is_low == j.from_initiator);
-        if Check::FlowRoom.finds(!open(env, case, headers, key, j, fresh)) {
+        if Check::FlowRoom.finds(!open(env, case, headers, key, stale, j, fresh)) {
             return if case.me.mode == mode::ENFORCE || j.peer.mode == mode::ENFORCE {
                 Outcome::deny(Reason::FlowTableFull)
             } else {
@@ -202,22 +208,26 @@ fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: 
 }
 
 /// Opens a flow at the expense of its sender's quota, or of the receiver's where the sender is no endpoint here. False when
-/// there is no room.
+/// there is no room. `stale` is where the flow lies that had the key before.
 #[inline(always)]
 fn open<E: Env>(
     env: &mut E,
     case: &Case,
     headers: &Headers,
     key: &FlowKey,
+    stale: Option<u32>,
     j: &Judgement,
     fresh: &mut Flow,
 ) -> bool {
     let is_mine = matches!(case.hook, Hook::From) || j.peer.ifindex == 0;
     let owner = if is_mine { &case.me } else { &j.peer };
     let now = env.now();
-    let Some(position) = env.place(owner, key) else {
+    let Some(position) = env.place(owner) else {
         return false;
     };
+    if let Some(stale) = stale {
+        env.evict(stale);
+    }
     *fresh = Flow {
         sides: j.sides,
         ifindex: ends(case, j, j.from_initiator),

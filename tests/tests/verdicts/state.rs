@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap as Entries};
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, PerCpuArray};
 use dfw_agent::datapath::load::program;
 use dfw_common::{
-    addr::Addr,
     key::{FlowKey, SeenKey},
     maps,
     plain::{Plain, Tables},
@@ -21,13 +20,32 @@ impl Kernel {
     }
 
     /// The flow table.
-    pub(crate) fn flows(&mut self) -> HashMap<&mut MapData, FlowKey, Flow> {
-        self.map(maps::FLOWS)
+    pub(crate) fn flows(&mut self) -> Vec<(FlowKey, Flow)> {
+        let mut flows = Vec::new();
+        self.change_flows(|key, entry| {
+            assert!(entry.key.is(key), "a position is of the flow that has it");
+            flows.push((*key, entry.flow));
+        });
+        flows
+    }
+
+    /// Changes every position of the ring that a flow has.
+    pub(crate) fn change_flows(&mut self, mut change: impl FnMut(&FlowKey, &mut RingEntry)) {
+        let positions: HashMap<_, FlowKey, u32> = self.map(maps::FLOWS);
+        let positions: Vec<_> = positions.iter().collect::<Result<_, _>>().expect("a flow");
+        let mut ring: Array<_, RingEntry> = self.map(maps::FLOW_RING);
+        for (key, position) in positions {
+            let mut entry = ring.get(&position, 0).expect("a position");
+            change(&key, &mut entry);
+            ring.set(position, entry, 0).expect("a position");
+        }
     }
 
     /// Forgets every flow, as if none had ever been, and what was seen.
     pub(crate) fn forget(&mut self, tables: &Tables) {
-        replace(&mut self.flows(), &Entries::new());
+        self.change_flows(|_, entry| *entry = RingEntry::FREE);
+        let mut positions: HashMap<_, FlowKey, u32> = self.map(maps::FLOWS);
+        replace(&mut positions, &Entries::new());
         let mut seen: HashMap<_, SeenKey, SeenTimes> = self.map(maps::SEEN);
         replace(&mut seen, &Entries::new());
         let mut quotas: Array<_, SeenQuota> = self.map(maps::SEEN_QUOTA);
@@ -37,7 +55,8 @@ impl Kernel {
         }
         let mut ring: Array<_, RingEntry> = self.map(maps::FLOW_RING);
         for endpoint in tables.endpoints.values() {
-            ring.set(endpoint.ring_base, FREE, 0).expect("a position");
+            ring.set(endpoint.ring_base, RingEntry::FREE, 0)
+                .expect("a position");
         }
     }
 
@@ -115,18 +134,3 @@ pub(crate) fn takes(frame: &[u8]) -> bool {
     };
     frame.len() >= needs
 }
-
-const FREE: RingEntry = RingEntry {
-    key: FlowKey {
-        low: Addr::UNSPECIFIED,
-        high: Addr::UNSPECIFIED,
-        low_port: 0,
-        high_port: 0,
-        network: 0,
-        protocol: 0,
-        asker: 0,
-        pad: [0; 2],
-    },
-    pad: 0,
-    cursor: 0,
-};

@@ -436,12 +436,9 @@ impl<'k> Lab<'k> {
                 self.is_changed = true;
             }
             Step::Silence(_) | Step::Corrupted => {
-                let mut flows = self.kernel.flows();
-                let held: Vec<_> = flows.iter().collect::<Result<_, _>>().expect("flows");
-                for (key, mut flow) in held {
-                    age(&mut flow, step, self.base.settings.hz);
-                    flows.insert(key, flow, 0).expect("the flow is there");
-                }
+                let hz = self.base.settings.hz;
+                self.kernel
+                    .change_flows(|_, entry| age(&mut entry.flow, step, hz));
             }
         }
     }

@@ -146,12 +146,9 @@ impl<'k> Twin<'k> {
     pub(super) fn wait(&mut self, milliseconds: u32) {
         self.node.wait(milliseconds.into());
         let jiffies = milliseconds * (HZ / 1000);
-        let mut flows = self.kernel.flows();
-        let held: Vec<_> = flows.iter().collect::<Result<_, _>>().expect("flows");
-        for (key, mut flow) in held {
-            flow.seen = flow.seen.wrapping_sub(jiffies);
-            flows.insert(key, flow, 0).expect("the flow is there");
-        }
+        self.kernel.change_flows(|_, entry| {
+            entry.flow.seen = entry.flow.seen.wrapping_sub(jiffies);
+        });
     }
 }
 
