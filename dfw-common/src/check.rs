@@ -286,6 +286,8 @@ checks! {
     FlowAsker, "flow-asker";
     /// A flow is of one network.
     FlowNetwork, "flow-network";
+    /// Where a hint leads, a flow with the packet's key lies, or none.
+    FlowHint, "flow-hint";
     /// A reset flow is soon over.
     FlowReset, "flow-reset";
     /// A flow whose end was announced is soon over.

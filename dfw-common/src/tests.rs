@@ -155,6 +155,19 @@ proptest! {
     }
 
     #[test]
+    fn a_key_is_compared_and_mixed_as_a_whole(ips: [u32; 2], ports: [u16; 2], byte in 0..42usize, bit in 0..8u8) {
+        let key = key_of(&headers(ips, ports, proto::UDP), 7).0;
+        // SAFETY: of the same size; any bytes are a key.
+        let mut bytes: [u8; 48] = unsafe { core::mem::transmute(key) };
+        bytes[byte] ^= 1 << bit;
+        // SAFETY: as above.
+        let other: FlowKey = unsafe { core::mem::transmute(bytes) };
+        prop_assert!(key.is(&key) && !key.is(&other));
+        prop_assert!(key.hint() < crate::maps::FLOW_HINTS_LEN);
+        prop_assert_ne!(key.hint(), other.hint());
+    }
+
+    #[test]
     fn an_echo_and_its_answer_have_one_key(ips: [u32; 2], id: u16) {
         prop_assume!(ips[0] != ips[1]);
         let asks = headers(ips, [id, 8], proto::ICMP);

@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use dfw_common::{
     addr::Addr,
+    check::Check,
     decide::Scratch,
     env::Env,
     key::{ANY_NETWORK, AddressKey, BlockKey, FlowKey, NetworkId, PolicyKey, PrefixKey, SeenKey},
@@ -111,7 +112,9 @@ fn at(position: u32, key: &FlowKey) -> Option<&'static mut Flow> {
     // lost update costs a count or a moment of `seen`, never a side that was not judged. A position that is given to
     // another flow in this very moment is one of the same owner, and what it holds was judged for that flow.
     let entry = unsafe { &mut *FLOW_RING.get_ptr_mut(position)? };
-    entry.key.is(key).then_some(&mut entry.flow)
+    Check::FlowHint
+        .holds(entry.key.is(key))
+        .then_some(&mut entry.flow)
 }
 
 /// Where in the ring the flow with this key lies by the hash; the next packet finds it by the hint.

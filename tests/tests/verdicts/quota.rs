@@ -1,6 +1,10 @@
 //! Nobody fills or evicts another's flows, and a flood recycles the flooder's own, those without answer first.
 
-use dfw_common::{plain::Tables, reason::Reason};
+use std::collections::HashMap;
+
+use dfw_common::{
+    conntrack::key_of, key::FlowKey, packet::Headers, parse::parse, plain::Tables, reason::Reason,
+};
 use dfw_tests::frame::{flags, tcp, udp};
 
 use crate::{
@@ -144,6 +148,47 @@ fn who_had_a_place_before_keeps_it() {
                     see(lab, from(A), &of_a(4000 + port, ACK)),
                     "{family:?} {port}"
                 );
+            }
+        }
+    });
+}
+
+/// The key of the flow that a frame of A belongs to.
+fn key(frame: &[u8]) -> FlowKey {
+    let mut headers = Headers::NONE.clone();
+    parse(&frame, &mut headers).expect("a whole frame");
+    key_of(&headers, A.network()).0
+}
+
+#[test]
+fn a_hint_that_leads_to_another_flow_is_not_believed() {
+    in_lab(false, |lab| {
+        for family in Family::ALL {
+            lab.reset();
+            let datagram = |from, to| packet(family, A, B, udp(from, to)).frame();
+            // To a port that is open and to one that is not, at the same place among the hints.
+            let open: HashMap<u32, u16> = (1..u16::MAX)
+                .map(|port| (key(&datagram(port, 53)).hint(), port))
+                .collect();
+            let (hint, port) = (1..u16::MAX)
+                .map(|port| (key(&datagram(port, 54)).hint(), port))
+                .find(|(hint, _)| open.contains_key(hint))
+                .expect("a billion of pairs, half a million of places");
+            let (allowed, denied) = (datagram(open[&hint], 53), datagram(port, 54));
+            for round in 0..3 {
+                assert!(see(lab, from(A), &allowed), "{family:?} {round}");
+                assert!(!see(lab, from(A), &denied), "{family:?} {round}");
+            }
+            // And between two that are open.
+            let other = (1..u16::MAX)
+                .map(|port| datagram(port, 53))
+                .find(|other| key(other).hint() == hint && *other != allowed);
+            if let Some(other) = other {
+                for round in 0..3 {
+                    assert!(see(lab, from(A), &allowed), "{family:?} {round}");
+                    assert!(see(lab, from(A), &other), "{family:?} {round}");
+                }
+                assert_eq!(flows(lab), 2, "{family:?}");
             }
         }
     });
