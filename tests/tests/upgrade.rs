@@ -239,19 +239,22 @@ fn an_object_that_the_kernel_refuses_changes_nothing() {
         (site.transfers(), site.datagrams(7001), site.datagrams(7002));
     let before = programs(agent.bpffs());
     // What the verifier is shown as the map of addresses has no room for one.
-    let maps = agent.bpffs().join("v3/maps");
+    let [next, later] = [ABI_VERSION + 1, ABI_VERSION + 2];
+    let bpffs = agent.bpffs().to_owned();
+    let directory = |version| bpffs.join(format!("v{version}"));
+    let maps = directory(next).join("maps");
     fs::create_dir_all(&maps).expect("it is a BPF file system");
     let map = "type hash key 4 value 4 entries 1 name wrong";
     let mut create = Command::new("bpftool");
     create.args(["map", "create"]).arg(maps.join("ADDRESSES"));
     process::run(create.args(map.split(' ')));
     agent.terminate();
-    let (bpffs, socket) = (agent.bpffs().display().to_string(), agent.socket());
+    let (bpffs_path, socket) = (bpffs.display().to_string(), agent.socket());
     let socket = socket.display().to_string();
-    let arguments = [&flag, &file, "--bpffs", &bpffs, "--socket", &socket];
-    for version in ["3", "4"] {
+    let arguments = [&flag, &file, "--bpffs", &bpffs_path, "--socket", &socket];
+    for version in [next, later] {
         let version_variable = format!("DFW_TEST_ABI_VERSION={version}");
-        // Nothing lies in the way of the fourth version but a map without room, which the kernel does not make.
+        // Nothing lies in the way of the later version but a map without room, which the kernel does not make.
         let wrapper = [
             "env",
             version_variable.as_str(),
@@ -259,7 +262,7 @@ fn an_object_that_the_kernel_refuses_changes_nothing() {
         ];
         let (code, said) = agent::refused(
             &host,
-            &wrapper[..if version == "3" { 2 } else { 3 }],
+            &wrapper[..if version == next { 2 } else { 3 }],
             &arguments,
         );
         assert_eq!(code, Some(1), "{said}");
@@ -271,13 +274,13 @@ fn an_object_that_the_kernel_refuses_changes_nothing() {
         assert_eq!(programs(agent.bpffs()), before);
         site.assert_enforced("refused");
     }
-    assert!(!agent.bpffs().join("v4").exists(), "maps that nobody uses");
+    assert!(!directory(later).exists(), "maps that nobody uses");
     thread::sleep(WATCH);
     agent.start_again();
     wait::expect(
         "the maps of the refused object are gone",
         Duration::from_secs(3),
-        || (!agent.bpffs().join("v3").exists()).then_some(()),
+        || (!directory(next).exists()).then_some(()),
     );
     site.assert_enforced("started again");
     for transfer in transfers {
