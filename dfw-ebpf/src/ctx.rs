@@ -5,9 +5,15 @@ use aya_ebpf::{
     helpers::generated::bpf_xdp_get_buff_len,
     programs::{TcContext, XdpContext},
 };
-use dfw_common::{check::Check, packet::Packet};
+use dfw_common::{
+    check::Check,
+    key::proto,
+    packet::Packet,
+    parse::{ETHERNET, IPV6},
+};
 
-/// Bytes that are made linear before parsing: Ethernet, IPv6 with extension headers, and the start of the upper layer.
+/// Bytes that are made linear before parsing where they may be needed: Ethernet, IPv6 with extension headers, and the start
+/// of the upper layer.
 const PULL: u32 = 192;
 
 /// A frame of which the headers are linear.
@@ -38,21 +44,44 @@ impl Frame {
     /// Looks at the packet of a program's context. Invalidates pointers into it that were taken before.
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
-        let length = ctx.len();
-        let (mut data, mut end) = (ctx.data(), ctx.data_end());
-        let linear = end.wrapping_sub(data) as u32;
-        if linear < length && linear < PULL {
-            // When it fails, the headers that are missing read as truncated and the packet is dropped.
-            let _ = ctx.pull_data(if length < PULL { length } else { PULL });
-            (data, end) = (ctx.data(), ctx.data_end());
-        }
         // SAFETY: the context is valid for the program's whole run.
         let is_tagged = Check::TagInMetadata.finds(unsafe { (*ctx.skb.skb).vlan_present } != 0);
-        Self {
-            data,
-            end,
-            length,
+        let mut frame = Self {
+            data: ctx.data(),
+            end: ctx.data_end(),
+            length: ctx.len(),
             is_tagged,
+        };
+        let linear = frame.end.wrapping_sub(frame.data) as u32;
+        if linear < frame.length && linear < PULL && !frame.is_plain() {
+            // When it fails, the headers that are missing read as truncated and the packet is dropped.
+            let _ = ctx.pull_data(if frame.length < PULL {
+                frame.length
+            } else {
+                PULL
+            });
+            (frame.data, frame.end) = (ctx.data(), ctx.data_end());
+        }
+        frame
+    }
+
+    /// Whether all that is read of the frame is linear: TCP or UDP right behind an IP header without options. TCP's sender
+    /// keeps headers apart from data, and a clone of each packet until it is acknowledged: to pull any data in would copy
+    /// the whole packet, which costs more than the whole decision.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        let Some(start) = self.load::<24>(0) else {
+            return false;
+        };
+        let (protocol, upper) = match [start[12], start[13], start[14]] {
+            [0x08, 0x00, 0x45] => (start[23], ETHERNET + 20),
+            [0x86, 0xdd, _] => (start[20], ETHERNET + IPV6),
+            _ => return false,
+        };
+        match protocol {
+            proto::TCP => self.data + upper + 20 <= self.end,
+            proto::UDP => self.data + upper + 8 <= self.end,
+            _ => false,
         }
     }
 }

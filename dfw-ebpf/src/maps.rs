@@ -122,11 +122,17 @@ fn at(position: u32, key: &FlowKey) -> Option<&'static mut Flow> {
 pub(crate) fn find(key: &FlowKey) -> Option<u32> {
     // SAFETY: a plain integer.
     let position = *unsafe { FLOWS.get(key) }?;
+    hint(key, position);
+    Some(position)
+}
+
+/// Notes where in the ring a flow lies.
+#[inline(always)]
+fn hint(key: &FlowKey, position: u32) {
     if let Some(hint) = FLOW_HINTS.get_ptr_mut(key.hint()) {
         // SAFETY: an aligned word inside a map element.
         unsafe { *hint = position };
     }
-    Some(position)
 }
 
 /// Makes an entry of the ring free or not, after whatever was written to it before.
@@ -238,6 +244,7 @@ impl Env for Kernel {
             };
             set_network(entry, key.network);
         }
+        hint(key, flow.ring);
         true
     }
 
