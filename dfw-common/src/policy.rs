@@ -128,6 +128,10 @@ pub fn ask<E: Env>(env: &E, question: &Question) -> Ruling {
     // Entries are disjoint, so the order of the probes does not matter; exact ports are the commonest.
     for step in 0..=16u32 {
         let length = 16 - step;
+        // This length and all shorter ones.
+        if header.lengths & ((2 << length) - 1) == 0 {
+            break;
+        }
         if header.lengths & (1 << length) == 0 {
             continue;
         }
