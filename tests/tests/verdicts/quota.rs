@@ -155,7 +155,7 @@ fn who_had_a_place_before_keeps_it() {
 
 /// The key of the flow that a frame of A belongs to.
 fn key(frame: &[u8]) -> FlowKey {
-    let mut headers = Headers::NONE.clone();
+    let mut headers = Headers::NONE;
     parse(&frame, &mut headers).expect("a whole frame");
     key_of(&headers, A.network()).0
 }

@@ -66,6 +66,8 @@ pub(super) struct Bench {
     binaries: Vec<PathBuf>,
     /// The agent that tests on real interfaces start.
     dfw: PathBuf,
+    /// `--fast-path`, where only one of both is tried.
+    fast_path: Option<&'static str>,
     is_green: [OnceLock<()>; STAGES.len()],
     /// One stage at a time is run without a mutant.
     first: Mutex<()>,
@@ -73,7 +75,7 @@ pub(super) struct Bench {
 
 impl Bench {
     /// Builds in a directory of its own, so that no scratch object is ever taken for the real one.
-    pub(super) fn build() -> Result<Self> {
+    pub(super) fn build(fast_path: Option<&'static str>) -> Result<Self> {
         let directory = workspace::target_dir()?.join("mutants");
         let mut binaries = Vec::new();
         for stage in &STAGES {
@@ -107,6 +109,7 @@ impl Bench {
         Ok(Self {
             binaries,
             dfw: directory.join("debug/dfw"),
+            fast_path,
             is_green: Default::default(),
             first: Mutex::new(()),
         })
@@ -138,6 +141,7 @@ impl Bench {
             .current_dir(workspace::root())
             .env(VARIABLE, number.to_string())
             .env("DFW_BIN", &self.dfw)
+            .envs(self.fast_path.map(|switch| ("DFW_FAST_PATH", switch)))
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let (has_passed, output) = run(&mut command)?;
