@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 
 use super::{ask, learned, shop, suggested, told, value, wish};
 use crate::{
-    model::{Endpoint, Unanswerable},
+    model::{Container, Endpoint, Unanswerable},
     policy::{
         Form, Mode, Wish,
         tests::{file::with_file, node::options},
@@ -356,4 +356,45 @@ fn whom_it_is_about() {
     assert_snapshot!(about(Some("service:web"), Mode::Audit), @"`service:web` names no project, and there is none here to take: write service:PROJECT/web: select as `for` in the policy file does: service:PROJECT/N, project:N, container:N, any");
     assert_snapshot!(about(Some("net:back"), Mode::Enforce), @"nothing was seen of `net:back`: it was not in audit: switch it to audit, `dfw mode SELECTOR audit --for 1d`, and ask again later");
     assert_snapshot!(about(Some("container:cache"), Mode::Enforce), @"nothing was seen of `container:cache`: it was not in audit: switch it to audit, `dfw mode SELECTOR audit --for 1d`, and ask again later");
+}
+
+/// A port that nobody claims has no labels.
+#[test]
+fn who_is_no_container_gets_nothing() {
+    let mut inventory = shop(&[]);
+    let port = Container {
+        id: "interface 120".to_owned(),
+        name: "veth120".to_owned(),
+        ..Container::default()
+    };
+    let endpoint = Endpoint {
+        ifindex: 120,
+        container: Arc::new(port),
+        addresses: Vec::new(),
+        ..inventory.endpoints[0].clone()
+    };
+    inventory.endpoints.push(endpoint);
+    let answer = ask(
+        inventory.clone(),
+        options(Mode::Audit),
+        &learned(&[]),
+        &wish(),
+    );
+    let answer = answer.expect("an answer").suggestions;
+    let about: Vec<String> = answer.iter().map(|one| one.subject.to_string()).collect();
+    assert_eq!(
+        about,
+        ["mon/prometheus", "shop/api", "shop/db", "shop/web", "cache"]
+    );
+    // It is on the network all the same, which so means more than was seen.
+    let all = [
+        "in tcp/1 shop/api",
+        "in tcp/1 shop/db",
+        "in tcp/1 shop/web",
+        "in tcp/1 mon/prometheus",
+    ];
+    assert_eq!(
+        value(inventory, "cache", &all),
+        "tcp/1 from project:shop,service:mon/prometheus"
+    );
 }
