@@ -94,6 +94,11 @@ fn ports_and_peers_are_joined() {
             ],
             "udp/5353 to 224.0.0.251/32,ff02::fb/128",
         ),
+        // The broadcast address of one network is somebody's on another.
+        (
+            &["out udp/9 group 10.0.0.255", "out tcp/79 10.0.0.255"],
+            "tcp/79,udp/9 to 10.0.0.255/32",
+        ),
         (
             &["out proto-47/0 198.51.100.1"],
             "proto-47 to 198.51.100.1/32",
@@ -260,6 +265,22 @@ fn what_is_there_already() {
         tcp/2 from host | 2 1002-2002 | 0
       dfw.egress: "" (as it is)
     "#);
+}
+
+/// What was seen of the host was seen of some address of it, be it that of another interface.
+#[test]
+fn a_rule_for_one_address_of_the_host_is_not_enough() {
+    let labels = [
+        ("dfw.mode", "audit"),
+        ("dfw.egress.own", "tcp/80 to 10.0.0.1/32,fd00::1/128"),
+    ];
+    assert_eq!(
+        value(shop(&labels), "shop/web", &["out tcp/80 host"]),
+        "tcp/80 to host"
+    );
+    let labels = [("dfw.mode", "audit"), ("dfw.egress.own", "tcp/80 to host")];
+    let records: &[(&str, &[&str])] = &[("shop/web", &["out tcp/80 host"])];
+    assert_snapshot!(suggested(shop(&labels), records), @"");
 }
 
 #[test]
