@@ -122,6 +122,9 @@ impl Book {
     fn record(&mut self, subject: &Subject) -> Option<&mut Seen> {
         if !self.records.contains_key(subject) {
             if self.records.len() >= SIGHTINGS_MAX {
+                self.drop_old_containers();
+            }
+            if self.records.len() >= SIGHTINGS_MAX {
                 return None;
             }
             let record = (self.since, Seen::default());
@@ -365,6 +368,18 @@ mod tests {
             3,
             "it lacks those"
         );
+    }
+
+    /// Those that came and went and of which nothing is known but that something is missing take no room for ever.
+    #[test]
+    fn who_left_nothing_behind_leaves_room() {
+        let mut book = Book::new(0);
+        for number in 0..SIGHTINGS_MAX {
+            book.miss(&Subject::Container(format!("job-{number}")), 1);
+        }
+        let to_host = one(Direction::Egress, SeenPeer::Host, 53);
+        book.note(&named("web"), to_host.clone(), at(1, 1));
+        assert!(book.knows(&named("web"), &to_host));
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub const PRESETS: &[Preset] = &[
     preset("etcd", "tcp/2379", "IANA etcd-client", &["etcd"]),
     preset(
         "gitea",
-        "tcp/3000,22",
-        "docs of Gitea, HTTP and SSH",
+        "tcp/3000,22,2222",
+        "docs of Gitea, HTTP and SSH, the latter of the rootless image too",
         &["gitea", "forgejo"],
     ),
     preset(
@@ -88,7 +88,12 @@ pub const PRESETS: &[Preset] = &[
         "IANA imap, imaps",
         &["dovecot", "docker-mailserver"],
     ),
-    preset("influxdb", "tcp/8086", "docs of InfluxDB", &["influxdb"]),
+    preset(
+        "influxdb",
+        "tcp/8086,8181",
+        "docs of InfluxDB, to 2 and from 3 on",
+        &["influxdb"],
+    ),
     preset("kafka", "tcp/9092", "docs of Kafka", &["kafka", "cp-kafka"]),
     preset("kibana", "tcp/5601", "docs of Kibana", &["kibana"]),
     preset("ldap", "tcp/389,636", "IANA ldap, ldaps", &["openldap"]),
@@ -188,7 +193,7 @@ pub const PRESETS: &[Preset] = &[
         "IANA smtp",
         &["postfix", "docker-mailserver"],
     ),
-    preset("ssh", "tcp/22", "IANA ssh", &["openssh-server"]),
+    preset("ssh", "tcp/22", "IANA ssh", &[]),
     preset(
         "submission",
         "tcp/587,465",
@@ -234,6 +239,14 @@ mod tests {
         }
     }
 
+    /// Versions and variants are told by tags, and an image by its name.
+    #[test]
+    fn ports_are_those_of_every_version() {
+        let ports = |name: &str| find(name).map(|preset| preset.ports);
+        assert_eq!(ports("influxdb"), Some("tcp/8086,8181"));
+        assert_eq!(ports("gitea"), Some("tcp/3000,22,2222"));
+    }
+
     #[test]
     fn images_go_by_their_last_component() {
         let names = |image: &str| -> Vec<&str> { of_image(image).map(|one| one.name).collect() };
@@ -242,7 +255,10 @@ mod tests {
         assert_eq!(names("localhost:5000/library/nginx"), ["http", "https"]);
         assert_eq!(names("grafana/grafana@sha256:0123"), ["grafana"]);
         assert_eq!(names("quay.io/minio/minio:latest@sha256:01"), ["minio"]);
+        assert_eq!(names("influxdb:3-core"), ["influxdb"]);
         for none in [
+            // It listens on 2222.
+            "lscr.io/linuxserver/openssh-server",
             "",
             ":",
             "@",

@@ -12,10 +12,10 @@ use crate::{
     conntrack::{is_expired, is_syn, key_of, may_open, next_state, state},
     env::Env,
     key::{FlowKey, proto},
-    packet::Headers,
+    packet::{Headers, tcp},
     policy::Ruling,
     reason::{Reason, Verdict},
-    value::{Address, Endpoint, Flow, Settings, Side, mode},
+    value::{Address, Endpoint, Flow, Settings, Side, mode, opener},
 };
 
 /// What has to be found out about a packet and its flow.
@@ -258,8 +258,12 @@ fn open<E: Env>(
 #[inline(always)]
 fn unopened(case: &Case, headers: &Headers, j: &mut Judgement) -> Outcome {
     let reason = if headers.protocol == proto::TCP {
-        // A connection that slept while dfw came, say. Who enforces drops it.
+        // A connection that slept while dfw came, say. Who enforces drops it. Only who dialled is believed that he did: anybody
+        // may send what looks like a server's answer, and gets a RST from a client's port.
         j.opener = opener_of(headers, true, true);
+        if j.opener != opener::INITIATOR || headers.flags & tcp::RST != 0 {
+            j.opener = opener::UNKNOWN;
+        }
         j.is_new = false;
         if j.peer.mode != mode::ENFORCE {
             j.lesson = own_lesson(case);

@@ -365,20 +365,33 @@ fn of_openers(family: Family) -> Vec<Case> {
             pair(TCP, 40_000),
         ),
         case(
-            "an old connection that slept until now, at each end",
+            "an old connection that slept until now: who dialled tells, at each end, whoever is heard first",
             vec![
                 Step::Written(audit),
                 sent(family, B, A, data(5432, 40_000)),
                 received(family, B, A, B.ifindex(), data(5432, 40_000)),
-                sent(family, B, A, data(5432, 40_000)),
+                sent(family, A, B, data(40_000, 5432)),
+                received(family, A, B, A.ifindex(), data(40_000, 5432)),
+                sent(family, A, B, data(40_000, 5432)),
             ],
             pair(TCP, 5432),
         ),
         case(
-            "such a one that the other end drops",
+            "what looks like the answer of a server to nobody, and the reset that it gets",
+            vec![
+                Step::Written(audit),
+                sent(family, B, A, data(5432, 40_000)),
+                received(family, B, A, B.ifindex(), data(5432, 40_000)),
+                sent(family, A, B, tcp(40_000, 5432, flags::RST)),
+                received(family, A, B, A.ifindex(), tcp(40_000, 5432, flags::RST)),
+            ],
+            vec![],
+        ),
+        case(
+            "such an old connection that the other end drops",
             vec![
                 Step::Written(only_b_audits),
-                sent(family, B, A, data(5432, 40_000)),
+                sent(family, B, A, data(40_000, 5432)),
             ],
             vec![],
         ),

@@ -132,7 +132,8 @@ impl Sheet<'_> {
     /// The label that says the mode, beside the first other one.
     fn mode_label(&self, one: &Suggestion) -> Option<(String, &'static str)> {
         let line = one.lines.first()?;
-        let prefix = line.label.split(line.direction.as_str()).next()?;
+        // Behind the direction may be a name, in which it cannot be again: the prefix may have it.
+        let (prefix, _) = line.label.rsplit_once(line.direction.as_str())?;
         Some((format!("{prefix}mode"), self.mode?.name()))
     }
 

@@ -169,6 +169,26 @@ fn options_of_docker_run() {
     "#);
 }
 
+/// Whatever is in the prefix of labels.
+#[test]
+fn the_label_of_the_mode_has_the_prefix_of_the_others() {
+    let mut web = line("ingress", &[], None);
+    web.label = "my.ingress.rules.ingress.2".to_owned();
+    let answer = Suggestions {
+        suggestions: vec![one(service("shop", "web"), vec![web])],
+        ..Suggestions::default()
+    };
+    let printed = plain(|out| {
+        sheet(&[], Some(Judged::Audit))
+            .labels(out, &answer)
+            .map(drop)
+    });
+    assert!(
+        printed.contains("--label 'my.ingress.rules.mode=audit'"),
+        "{printed}"
+    );
+}
+
 #[test]
 fn entries_of_a_policy_file() {
     let mut answer = answer();

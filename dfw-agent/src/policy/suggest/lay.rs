@@ -13,9 +13,12 @@ use crate::policy::{
 /// Between two rules.
 const BETWEEN: &str = "; ";
 
-/// As many as a container may have, each short enough for a label, those first of which most was seen; and how many are
-/// left out.
-pub(super) fn within_limits(drafts: Vec<(Direction, Draft)>) -> (Vec<(Direction, Draft)>, usize) {
+/// As many as a container may have beside the rules that stay, each short enough for a label, those first of which most was
+/// seen; and how many are left out.
+pub(super) fn within_limits<'a>(
+    drafts: Vec<(Direction, Draft)>,
+    stay: impl Iterator<Item = &'a Rule>,
+) -> (Vec<(Direction, Draft)>, usize) {
     let whole = drafts.into_iter().flat_map(|(side, draft)| {
         let rules = split(draft.rule.clone());
         rules.into_iter().map(move |rule| {
@@ -37,7 +40,9 @@ pub(super) fn within_limits(drafts: Vec<(Direction, Draft)>) -> (Vec<(Direction,
             .map_or(0, |times| times.flows);
         u64::MAX - flows
     });
-    let (mut rules, mut peers) = (0, 0);
+    let (mut rules, mut peers) = stay.fold((0, 0), |(rules, peers), rule| {
+        (rules + 1, peers + rule.peers.len())
+    });
     let mut kept = vec![false; all.len()];
     for number in by_need {
         let more = all
@@ -48,13 +53,13 @@ pub(super) fn within_limits(drafts: Vec<(Direction, Draft)>) -> (Vec<(Direction,
             kept[number] = true;
         }
     }
-    let left_out = all.len() - rules;
+    let left_out = kept.iter().filter(|kept| !**kept).count();
     let pairs = all.into_iter().zip(kept).filter(|(_, kept)| *kept);
     (pairs.map(|(draft, _)| draft).collect(), left_out)
 }
 
 /// Rules that together are the same, none of them longer than a label.
-fn split(mut rule: Rule) -> Vec<Rule> {
+pub(super) fn split(mut rule: Rule) -> Vec<Rule> {
     if rule.to_string().len() <= MAX_LABEL_BYTES {
         return vec![rule];
     }

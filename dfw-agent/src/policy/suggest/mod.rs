@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use self::{lay::Lines, proof::Proof, side::Draft, who::Who};
 use super::{
     explain::InForce,
+    label,
     mode::Mode,
     problem::shown,
-    rule::Action,
+    rule::{Action, Rule},
     seen::{Learned, Record, Seen, Subject, Times},
     select::{Select, select_subjects},
 };
@@ -229,6 +230,11 @@ fn stays(node: &InForce, container: &Container) -> BTreeMap<String, String> {
     labels
 }
 
+fn rules_that_stay(node: &InForce, container: &Container) -> Vec<Rule> {
+    let rules = label::read(&stays(node, container), &node.options.prefix).rules;
+    rules.into_iter().map(|rule| rule.parsed.rule).collect()
+}
+
 /// The key of the label of one side.
 fn key(node: &InForce, direction: Direction) -> String {
     format!("{}{}", node.options.prefix, direction.name())
@@ -264,7 +270,19 @@ fn one(
             "{nameless} kinds of flows have another end that no rule can name"
         ));
     }
-    let (drafts, left_out) = lay::within_limits(drafts);
+    let replaced = |direction| {
+        let labels = container.map(|container| &container.labels)?;
+        let text = labels.get(&key(node, direction));
+        text.filter(|_| wish.form == Form::Labels)
+    };
+    let denials = Direction::ALL.map(|direction| {
+        replaced(direction).map_or_else(Vec::new, |text| denials(direction, text))
+    });
+    // Entries of a policy file are no labels of the container.
+    let stay = container.filter(|_| wish.form == Form::Labels);
+    let stay = stay.map(|container| rules_that_stay(node, container));
+    let stay = stay.iter().flatten().chain(denials.iter().flatten());
+    let (drafts, left_out) = lay::within_limits(drafts, stay);
     if left_out > 0 {
         notes.push(format!("{left_out} rules are left out, those that were needed least: one container has no room for more"));
     }
@@ -279,24 +297,17 @@ fn one(
         labels
     });
     let mut lines = Vec::new();
-    for direction in Direction::ALL {
+    for (direction, denials) in Direction::ALL.into_iter().zip(denials) {
         let own = drafts.iter().filter(|(side, _)| *side == direction);
         let mut evidence: Vec<Evidence> = own.map(|(_, draft)| draft.evidence()).collect();
-        let key = key(node, direction);
-        let present = container.and_then(|container| container.labels.get(&key));
-        let replaced = present.filter(|_| wish.form == Form::Labels);
-        evidence.extend(
-            replaced
-                .into_iter()
-                .flat_map(|text| denials(direction, text)),
-        );
-        if evidence.is_empty() && replaced.is_none() && is_governed {
+        evidence.extend(denials.iter().map(was_there));
+        if evidence.is_empty() && replaced(direction).is_none() && is_governed {
             continue;
         }
         let taken = container.map(|container| &container.labels);
         let layout = Lines {
             direction,
-            key,
+            key: key(node, direction),
             replaces: wish.form == Form::Labels,
             taken,
         };
@@ -320,15 +331,17 @@ fn one(
     }
 }
 
-/// The deny rules of a label: somebody meant them, whatever was seen.
-fn denials(direction: Direction, text: &str) -> Vec<Evidence> {
+/// The deny rules of a label, each short enough for one: somebody meant them, whatever was seen.
+fn denials(direction: Direction, text: &str) -> Vec<Rule> {
     let rules = super::parse::parse_rules(direction, text).unwrap_or_default();
     let denials = rules.into_iter().filter(|rule| rule.action == Action::Deny);
-    denials
-        .map(|rule| Evidence {
-            rule: rule.to_string(),
-            times: None,
-            widened: 0,
-        })
-        .collect()
+    denials.flat_map(lay::split).collect()
+}
+
+fn was_there(rule: &Rule) -> Evidence {
+    Evidence {
+        rule: rule.to_string(),
+        times: None,
+        widened: 0,
+    }
 }

@@ -1,8 +1,12 @@
 //! Sightings sent as packets through what other labels would be compiled to, were everybody to enforce.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use dfw_common::reason::Direction;
+use dfw_common::{addr::Addr, reason::Direction};
 
 use super::{ports, who::Who};
 use crate::{
@@ -23,6 +27,8 @@ const NAMED: usize = 3;
 pub(super) struct Proof {
     node: InForce,
     kernel: Kernel,
+    /// The addresses of the host that containers dial, or are dialled from.
+    host: BTreeSet<IpAddr>,
 }
 
 impl Proof {
@@ -50,9 +56,12 @@ impl Proof {
             select: Select::everybody(),
             mode: Mode::Enforce,
         });
+        let host = inventory.host_addresses.iter().map(|one| one.net.addr());
+        let host = host.filter(|one| !one.is_loopback() && !Addr::from(*one).is_link_local_v6());
+        let host = host.collect();
         let node = InForce::planned(inventory, options);
         let kernel = Kernel::new(&node.compiled);
-        Self { node, kernel }
+        Self { node, kernel, host }
     }
 
     /// Whether its own side lets each packet of a sighting pass; not where there is none to be sent.
@@ -92,24 +101,29 @@ impl Proof {
         let Some(item) = item(sighting) else {
             return Vec::new();
         };
-        let own = End::Endpoints(who.endpoints(subject).to_vec(), None);
-        let other = match &sighting.peer {
-            SeenPeer::Subject(other) => End::Endpoints(who.endpoints(other).to_vec(), None),
-            SeenPeer::Host => End::Host,
-            SeenPeer::World(address) | SeenPeer::Group(address) => End::Address(*address),
+        let others = match &sighting.peer {
+            SeenPeer::Subject(other) => vec![End::Endpoints(who.endpoints(other).to_vec(), None)],
+            // Nobody knows which of its addresses it was.
+            SeenPeer::Host => self.host.iter().copied().map(End::Address).collect(),
+            SeenPeer::World(address) | SeenPeer::Group(address) => vec![End::Address(*address)],
         };
-        let (from, to) = match sighting.direction {
-            Direction::Egress => (own, other),
-            Direction::Ingress => (other, own),
-        };
-        explain::sides(
-            &self.node,
-            &mut self.kernel,
-            &from,
-            &to,
-            &item,
-            sighting.direction,
-        )
+        let mut sides = Vec::new();
+        for other in others {
+            let own = End::Endpoints(who.endpoints(subject).to_vec(), None);
+            let (from, to) = match sighting.direction {
+                Direction::Egress => (own, other),
+                Direction::Ingress => (other, own),
+            };
+            sides.extend(explain::sides(
+                &self.node,
+                &mut self.kernel,
+                &from,
+                &to,
+                &item,
+                sighting.direction,
+            ));
+        }
+        sides
     }
 }
 

@@ -47,6 +47,11 @@ impl Share {
         self.times = joined(self.times, Some(times));
     }
 
+    fn join(&mut self, other: Self) {
+        self.ports.extend(other.ports);
+        self.times = joined(self.times, other.times);
+    }
+
     /// Those with the same ports, whose times these now are too.
     fn among(self, alike: &mut BTreeMap<BTreeSet<Port>, Alike>) -> &mut Alike {
         let one = alike.entry(self.ports).or_default();
@@ -119,7 +124,9 @@ pub(super) fn draft<'a>(
         }
     }
     let summary = world.sum_up(wish.world_after);
-    single.extend(summary.single);
+    for (address, share) in summary.single {
+        single.entry(address).or_default().join(share);
+    }
 
     let mut alike: BTreeMap<BTreeSet<Port>, Alike> = BTreeMap::new();
     for (subject, share) in subjects {

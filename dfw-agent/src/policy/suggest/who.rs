@@ -16,6 +16,8 @@ use crate::{
 /// The endpoints of the node by whose they are, and the words for several.
 pub(super) struct Who<'a> {
     endpoints: BTreeMap<Subject, Vec<&'a Endpoint>>,
+    /// Those who could have labels: not a port that nobody claims.
+    labelled: BTreeSet<Subject>,
     modes: BTreeMap<u32, Mode>,
     /// From the largest; a group before a project before a network.
     crowds: Vec<Crowd>,
@@ -36,6 +38,8 @@ impl<'a> Who<'a> {
                 .or_default();
             own.push(endpoint);
         }
+        let containers = node.inventory.containers.iter();
+        let labelled = containers.map(|one| Subject::from(&**one)).collect();
         let compiled = node.compiled.endpoints.iter();
         let modes = compiled
             .map(|(ifindex, one)| (*ifindex, one.mode))
@@ -43,13 +47,16 @@ impl<'a> Who<'a> {
         let crowds = crowds(node, &endpoints);
         Self {
             endpoints,
+            labelled,
             modes,
             crowds,
         }
     }
 
+    /// Those who have an endpoint and could have labels.
     pub(super) fn subjects(&self) -> impl Iterator<Item = &Subject> {
-        self.endpoints.keys()
+        let subjects = self.endpoints.keys();
+        subjects.filter(|subject| self.labelled.contains(subject))
     }
 
     pub(super) fn endpoints(&self, subject: &Subject) -> &[&'a Endpoint] {

@@ -1,7 +1,7 @@
 //! The file that outlives the agent and the host's start.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -50,13 +50,18 @@ pub(super) struct KeepError {
 pub(crate) fn forget(state: &Path) -> io::Result<()> {
     let file = file(state);
     for path in [beside(&file), broken(&file), file] {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove(&path)?;
     }
     let _ = fs::remove_dir(state);
     Ok(())
+}
+
+/// Removes a file that need not be there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn file(state: &Path) -> PathBuf {
@@ -121,8 +126,10 @@ impl Keep {
                 .create(directory)?;
         }
         let new = beside(&self.file);
+        // Whatever else has that name is not written to.
+        remove(&new)?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(&new)?;
         file.write_all(&text)?;
         file.sync_all()?;
@@ -140,7 +147,13 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 fn read(path: &Path) -> io::Result<Option<Learned>> {
     use std::io::Read as _;
     let mut text = Vec::new();
-    match File::open(path) {
+    let mut options = OpenOptions::new();
+    // A pipe would be waited for.
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    match options.open(path) {
+        Ok(file) if !file.metadata()?.is_file() => {
+            return Err(io::Error::other("it is no regular file"));
+        }
         Ok(file) => file.take(BYTES_MAX).read_to_end(&mut text)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -188,6 +201,27 @@ mod tests {
             assert!(!keep.file.exists());
             assert_eq!(fs::read_to_string(broken(&keep.file)).expect("aside"), text);
         }
+    }
+
+    #[test]
+    fn what_is_no_file_is_neither_waited_for_nor_written_through() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let keep = Keep::at(directory.path());
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "precious").expect("written");
+        let pipe = |at: &Path| {
+            let kind = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, at, kind, 0o600.into(), 0).expect("a pipe");
+        };
+        pipe(&keep.file);
+        assert_eq!(keep.read(), None);
+        assert!(!keep.file.exists(), "it is put aside");
+        pipe(&beside(&keep.file));
+        keep.write(&Learned::default()).expect("written");
+        std::os::unix::fs::symlink(&precious, beside(&keep.file)).expect("a link");
+        keep.write(&Learned::default()).expect("written");
+        assert_eq!(keep.read(), Some(Learned::default()));
+        assert_eq!(fs::read_to_string(&precious).expect("there"), "precious");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 
 use super::{ask, learned, shop, suggested, told, value, wish};
 use crate::{
-    model::{Endpoint, Unanswerable},
+    model::{Container, Endpoint, Unanswerable},
     policy::{
         Form, Mode, Wish,
         tests::{file::with_file, node::options},
@@ -93,6 +93,11 @@ fn ports_and_peers_are_joined() {
                 "out udp/5353 group ff02::fb",
             ],
             "udp/5353 to 224.0.0.251/32,ff02::fb/128",
+        ),
+        // The broadcast address of one network is somebody's on another.
+        (
+            &["out udp/9 group 10.0.0.255", "out tcp/79 10.0.0.255"],
+            "tcp/79,udp/9 to 10.0.0.255/32",
         ),
         (
             &["out proto-47/0 198.51.100.1"],
@@ -262,6 +267,22 @@ fn what_is_there_already() {
     "#);
 }
 
+/// What was seen of the host was seen of some address of it, be it that of another interface.
+#[test]
+fn a_rule_for_one_address_of_the_host_is_not_enough() {
+    let labels = [
+        ("dfw.mode", "audit"),
+        ("dfw.egress.own", "tcp/80 to 10.0.0.1/32,fd00::1/128"),
+    ];
+    assert_eq!(
+        value(shop(&labels), "shop/web", &["out tcp/80 host"]),
+        "tcp/80 to host"
+    );
+    let labels = [("dfw.mode", "audit"), ("dfw.egress.own", "tcp/80 to host")];
+    let records: &[(&str, &[&str])] = &[("shop/web", &["out tcp/80 host"])];
+    assert_snapshot!(suggested(shop(&labels), records), @"");
+}
+
 #[test]
 fn entries_of_a_policy_file_add_to_what_is_there() {
     let labels = [("dfw.mode", "audit"), ("dfw.ingress", "tcp/80 from world")];
@@ -356,4 +377,45 @@ fn whom_it_is_about() {
     assert_snapshot!(about(Some("service:web"), Mode::Audit), @"`service:web` names no project, and there is none here to take: write service:PROJECT/web: select as `for` in the policy file does: service:PROJECT/N, project:N, container:N, any");
     assert_snapshot!(about(Some("net:back"), Mode::Enforce), @"nothing was seen of `net:back`: it was not in audit: switch it to audit, `dfw mode SELECTOR audit --for 1d`, and ask again later");
     assert_snapshot!(about(Some("container:cache"), Mode::Enforce), @"nothing was seen of `container:cache`: it was not in audit: switch it to audit, `dfw mode SELECTOR audit --for 1d`, and ask again later");
+}
+
+/// A port that nobody claims has no labels.
+#[test]
+fn who_is_no_container_gets_nothing() {
+    let mut inventory = shop(&[]);
+    let port = Container {
+        id: "interface 120".to_owned(),
+        name: "veth120".to_owned(),
+        ..Container::default()
+    };
+    let endpoint = Endpoint {
+        ifindex: 120,
+        container: Arc::new(port),
+        addresses: Vec::new(),
+        ..inventory.endpoints[0].clone()
+    };
+    inventory.endpoints.push(endpoint);
+    let answer = ask(
+        inventory.clone(),
+        options(Mode::Audit),
+        &learned(&[]),
+        &wish(),
+    );
+    let answer = answer.expect("an answer").suggestions;
+    let about: Vec<String> = answer.iter().map(|one| one.subject.to_string()).collect();
+    assert_eq!(
+        about,
+        ["mon/prometheus", "shop/api", "shop/db", "shop/web", "cache"]
+    );
+    // It is on the network all the same, which so means more than was seen.
+    let all = [
+        "in tcp/1 shop/api",
+        "in tcp/1 shop/db",
+        "in tcp/1 shop/web",
+        "in tcp/1 mon/prometheus",
+    ];
+    assert_eq!(
+        value(inventory, "cache", &all),
+        "tcp/1 from project:shop,service:mon/prometheus"
+    );
 }

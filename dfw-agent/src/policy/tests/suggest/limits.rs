@@ -5,10 +5,10 @@ use insta::assert_snapshot;
 
 use super::{ask, learned, named, shop, sighting, told, wish};
 use crate::{
-    model::{Container, LABEL_SWARM_SERVICE},
+    model::{Container, LABEL_SWARM_SERVICE, Level},
     policy::{
         MAX_LABEL_BYTES, MAX_PEERS, MAX_RULES, Mode, SeenPeer, Sighting, Subject, Suggestions,
-        Times, parse_rules,
+        Times, check_labels, parse_rules,
         tests::node::{Node, container, options, service},
     },
 };
@@ -110,6 +110,71 @@ fn more_than_a_label_or_a_container_may_have() {
     assert!(rules.len() <= MAX_RULES && (MAX_PEERS - 8..=MAX_PEERS).contains(&peers));
     assert!(
         one.notes[0].contains("rules are left out"),
+        "{:?}",
+        one.notes
+    );
+}
+
+/// A container's limits are for all its labels: what stays takes room too, and a deny rule may be longer in other words.
+#[test]
+fn what_stays_takes_room() {
+    let public: Vec<String> = (0..60)
+        .map(|n| format!("tcp/{} from host", 1 + n))
+        .collect();
+    let addresses: Vec<String> = (0..900)
+        .map(|n| format!("192.168.1{:02}.1{:02}", n / 100, n % 100))
+        .collect();
+    let labels = [
+        ("dfw.mode", "audit".to_owned()),
+        ("dfw.ingress.public", public.join(";")),
+        (
+            "dfw.ingress",
+            format!("deny any from {}", addresses.join(",")),
+        ),
+        (
+            "dfw.egress",
+            format!("{}any to any", "deny tcp/1 to host;".repeat(20)),
+        ),
+    ];
+    assert!(
+        labels
+            .iter()
+            .all(|(_, value)| value.len() <= MAX_LABEL_BYTES)
+    );
+    let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
+    let many: Vec<String> = (0..100)
+        .map(|n| format!("in udp/{} shop/s{n}", 1 + 2 * n))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let inventory = shop(&labels);
+    let web = inventory
+        .containers
+        .iter()
+        .find(|one| one.name == "shop-web-1");
+    let mut after = web.expect("there").labels.clone();
+    let answer = ask(
+        inventory,
+        options(Mode::Audit),
+        &learned(&[("shop/web", &many)]),
+        &wish(),
+    );
+    let answer = answer.expect("an answer").suggestions;
+    let one = answer.iter().find(|one| one.subject == named("shop/web"));
+    let one = one.expect("there");
+    after.extend(
+        one.lines
+            .iter()
+            .map(|line| (line.label.clone(), line.value.clone())),
+    );
+    let errors: Vec<String> = check_labels(&after, Some("shop"), "dfw.")
+        .into_iter()
+        .filter(|finding| finding.level == Level::Error)
+        .map(|finding| finding.message)
+        .collect();
+    assert_eq!(errors, Vec::<String>::new());
+    // 1 024 peers, less 60, 20 and the 900 of the long one.
+    assert!(
+        one.notes[0].starts_with("56 rules are left out"),
         "{:?}",
         one.notes
     );
