@@ -227,6 +227,7 @@ impl Scratch {
                 lesson: learn::lesson::NOTHING,
                 is_new: false,
                 bridged: 0,
+                stale: Judgement::NOWHERE,
             },
             key: FlowKey::NONE,
             fresh: Flow::NONE,

@@ -70,17 +70,15 @@ impl Frame {
     /// the whole packet, which costs more than the whole decision.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        let Some(start) = self.load::<24>(0) else {
-            return false;
-        };
-        let (protocol, upper) = match [start[12], start[13], start[14]] {
-            [0x08, 0x00, 0x45] => (start[23], ETHERNET + 20),
-            [0x86, 0xdd, _] => (start[20], ETHERNET + IPV6),
+        let (at, upper) = match self.load::<4>(12) {
+            Some([0x08, 0x00, 0x45, _]) => (ETHERNET + 9, ETHERNET + 20),
+            Some([0x86, 0xdd, ..]) => (ETHERNET + 6, ETHERNET + IPV6),
             _ => return false,
         };
-        match protocol {
-            proto::TCP => self.data + upper + 20 <= self.end,
-            proto::UDP => self.data + upper + 8 <= self.end,
+        let linear = self.end.wrapping_sub(self.data);
+        match self.load::<1>(at) {
+            Some([proto::TCP]) => linear >= upper + 20,
+            Some([proto::UDP]) => linear >= upper + 8,
             _ => false,
         }
     }

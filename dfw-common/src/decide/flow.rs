@@ -43,6 +43,13 @@ pub(crate) struct Judgement {
     pub(super) is_new: bool,
     /// As [`Flow::bridged`], after this packet.
     pub(super) bridged: u8,
+    /// Where in the ring a flow lies that has the key and is none any more, or [`Judgement::NOWHERE`].
+    pub(super) stale: u32,
+}
+
+impl Judgement {
+    /// No position of the ring.
+    pub(super) const NOWHERE: u32 = u32::MAX;
 }
 
 /// Finds or opens the flow of a packet and judges the sides that this hook answers for (sections 3 to 5). The packet's
@@ -67,13 +74,13 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     j.epoch = settings.epoch;
     j.from_initiator = true;
     j.bridged = u8::from(matches!(case.hook, Hook::To));
+    j.stale = Judgement::NOWHERE;
     reset(j);
     let source_is_low;
     (*key, source_is_low) = key_of(headers, case.me.network);
     let mut is_known = false;
     let mut is_new = true;
     let mut is_adopted = false;
-    let mut stale = None;
     if !case.has_no_flow
         && let Some(flow) = env.flow(key)
     {
@@ -95,7 +102,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
             }
         }
         if !is_known {
-            stale = Some(flow.ring);
+            j.stale = flow.ring;
         }
     }
     // Nobody to judge for: what is known goes on, and nothing is opened. (No peer counts as off.)
@@ -127,7 +134,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     let [mine, theirs] = my_sides(case, j);
     if !is_known {
         fresh.initiator_low = u8::from(source_is_low == j.from_initiator);
-        if Check::FlowRoom.finds(!open(env, case, headers, key, stale, j, fresh)) {
+        if Check::FlowRoom.finds(!open(env, case, headers, key, j, fresh)) {
             return if case.me.mode == mode::ENFORCE || j.peer.mode == mode::ENFORCE {
                 Outcome::deny(Reason::FlowTableFull)
             } else {
@@ -208,14 +215,13 @@ fn refresh(flow: &mut Flow, case: &Case, headers: &Headers, j: &Judgement, now: 
 }
 
 /// Opens a flow at the expense of its sender's quota, or of the receiver's where the sender is no endpoint here. False when
-/// there is no room. `stale` is where the flow lies that had the key before.
+/// there is no room.
 #[inline(always)]
 fn open<E: Env>(
     env: &mut E,
     case: &Case,
     headers: &Headers,
     key: &FlowKey,
-    stale: Option<u32>,
     j: &Judgement,
     fresh: &mut Flow,
 ) -> bool {
@@ -225,8 +231,8 @@ fn open<E: Env>(
     let Some(position) = env.place(owner) else {
         return false;
     };
-    if let Some(stale) = stale {
-        env.evict(stale);
+    if j.stale != Judgement::NOWHERE {
+        env.evict(j.stale);
     }
     *fresh = Flow {
         sides: j.sides,
