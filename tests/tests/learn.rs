@@ -1,15 +1,18 @@
 //! What is seen in audit is learned by names, and outlives containers, the agent and the host's start.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::unix::fs::PermissionsExt as _,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
     time::Duration,
 };
 
 use Direction::{Egress, Ingress};
-use dfw_agent::policy::{Learned, Seen, SeenPeer, Sighting, Subject, Times};
+use dfw_agent::policy::{Learned, SIGHTINGS_EACH, Seen, SeenPeer, Sighting, Subject, Times};
 use dfw_common::{key::proto, maps::SEEN_EACH, reason::Direction};
 use dfw_tests::{
     Agent, Attempt, Bridge, Endpoint, Inventory, Listener, Namespace, Protocol, http, wait,
@@ -301,6 +304,47 @@ fn a_scanner_fills_its_own_record_only() {
         metrics.sum("dfw_map_entries", &["map=\"SEEN\""]) < 1.0
     });
     assert!(of_map.sum("dfw_map_capacity", &["map=\"SEEN\""]) > 1.0);
+}
+
+/// What is written down is what is new, and of a scanner nothing is once its record is full.
+#[test]
+fn a_scanner_does_not_keep_the_disk_busy() {
+    let host = Namespace::new();
+    let mut shop = Shop::open(&host, 64);
+    let bad = shop.bridge.plug("bad");
+    shop.inventory.set("bad", &bad, "shop", &[]);
+    shop.inventory.write();
+    let agent = Agent::start(&host, &["--inventory", &shop.inventory.argument()]);
+    agent.expect_ready("all", 3);
+    let (db, is_over) = (shop.db.v4, AtomicBool::new(false));
+    let written = thread::scope(|scope| {
+        scope.spawn(|| {
+            bad.netns.enter(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+                for port in (1..=u16::MAX).take_while(|_| !is_over.load(Relaxed)) {
+                    let _ = socket.send_to(b"?", (db, port));
+                    thread::sleep(Duration::from_millis(2));
+                }
+            });
+        });
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            expect(&agent, "a full record", |learned| {
+                let sightings = learned.records.iter().map(|one| one.seen.sightings.len());
+                sightings.sum::<usize>() >= SIGHTINGS_EACH
+            });
+            let file = agent.state().join("seen.json");
+            let mut written = BTreeSet::new();
+            for _ in 0..80 {
+                let now = fs::metadata(&file).and_then(|file| file.modified());
+                written.insert(now.expect("it is kept"));
+                thread::sleep(Duration::from_millis(100));
+            }
+            written
+        }));
+        is_over.store(true, Relaxed);
+        written.unwrap_or_else(|panic| resume_unwind(panic))
+    });
+    assert!(written.len() <= 2, "in 8 s: {written:?}");
 }
 
 #[test]

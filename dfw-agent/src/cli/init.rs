@@ -276,6 +276,17 @@ impl Args {
                 "write rules there and use `dfw reload`, or take that line out and run this again",
             ));
         }
+        let writes = way != Way::Unit || host.needs_unit(place.directory);
+        if let Some(path) = place.unwritable(way).filter(|_| writes) {
+            return Err(Failure::new(
+                ExitCode::Usage,
+                format!(
+                    "{} cannot stand in a unit or compose file as it is",
+                    path.display()
+                ),
+                "use a path of letters, digits and / . _ + @ -, or --agent none",
+            ));
+        }
         if way == Way::Unit && host.needs_unit(place.directory) && host.binary_is_hidden() {
             let binary = host.binary.display();
             return Err(Failure::new(

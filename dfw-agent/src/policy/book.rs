@@ -81,6 +81,17 @@ impl Book {
         record.is_some_and(|(_, seen)| seen.sightings.contains_key(sighting))
     }
 
+    /// Whether this is new, and would be taken.
+    pub fn is_news(&self, subject: &Subject, sighting: &Sighting) -> bool {
+        !self.knows(subject, sighting) && self.has_room(payer(subject, sighting))
+    }
+
+    /// Whether anything can be added at the expense of a subject.
+    pub fn has_room(&self, payer: &Subject) -> bool {
+        let spent = self.spent.get(payer);
+        spent.is_none_or(|spent| *spent < SIGHTINGS_EACH)
+    }
+
     /// Adds what was seen of a subject.
     pub fn note(&mut self, subject: &Subject, sighting: Sighting, times: Times) {
         let record = self.records.get_mut(subject);
@@ -94,13 +105,12 @@ impl Book {
             self.drop_old_containers();
         }
         let payer = payer(subject, &sighting).clone();
-        let spent = self.spent.get(&payer).copied().unwrap_or(0);
-        if spent < SIGHTINGS_EACH
+        if self.has_room(&payer)
             && self.total < SIGHTINGS_MAX
             && let Some(seen) = self.record(subject)
         {
             seen.sightings.insert(sighting, times);
-            self.spent.insert(payer, spent + 1);
+            *self.spent.entry(payer).or_default() += 1;
             self.total += 1;
             return;
         }
@@ -294,6 +304,12 @@ mod tests {
         assert_eq!((of("db").missing, of("web").missing), (0, 0));
         assert!(book.knows(&db, &one(Direction::Ingress, peer(&web), 5432)));
         assert!(book.knows(&web, &one(Direction::Egress, peer(&db), 5432)));
+        // Nobody is to hurry for what finds no room.
+        assert!(
+            !book.has_room(&bad) && !book.is_news(&db, &one(Direction::Ingress, peer(&bad), 1))
+        );
+        assert!(!book.is_news(&db, &one(Direction::Ingress, peer(&bad), 65_535)));
+        assert!(book.is_news(&db, &one(Direction::Ingress, peer(&web), 65_535)));
         assert_eq!(
             Book::open(learned.clone()).learned(),
             learned,

@@ -192,14 +192,20 @@ impl Learner {
         }
     }
 
-    /// Whether there is something that nobody knows, or soon no room for it.
+    /// Whether there is something that nobody knows, or soon no room for it in the kernel. What finds none in the book either is
+    /// counted in its time: each look writes everything down.
     fn is_news(&self, reading: &Reading) -> bool {
-        let is_full = |quota: &SeenQuota| quota.missing > 0 || quota.used > SEEN_EACH / 2;
-        reading.quotas.values().any(is_full)
-            || reading.seen.keys().any(|key| match self.name(key) {
-                Some((subject, Some(sighting))) => !self.book.knows(subject, &sighting),
-                Some((_, None)) | None => true,
+        let is_filling = |quota: &SeenQuota| match self.names.get(&quota.ifindex) {
+            Some(Name::Of(subject)) => quota.used > SEEN_EACH / 2 && self.book.has_room(subject),
+            Some(Name::Nobody) | None => false,
+        };
+        let is_news = |key: &SeenKey| {
+            let named = self.name(key);
+            named.is_some_and(|(subject, sighting)| {
+                sighting.is_some_and(|sighting| self.book.is_news(subject, &sighting))
             })
+        };
+        reading.quotas.values().any(is_filling) || reading.seen.keys().any(is_news)
     }
 
     fn learn(&mut self, reading: &Reading) -> Result<(), LoadError> {

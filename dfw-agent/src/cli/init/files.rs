@@ -97,6 +97,19 @@ impl Place<'_> {
         })
     }
 
+    /// A path that would mean something else in the unit or the compose file.
+    pub(super) fn unwritable(&self, way: Way) -> Option<&Path> {
+        let engine = self.wanted.docker_host.as_deref();
+        let other = match way {
+            Way::Unit => Some(self.binary),
+            Way::Compose => engine.and_then(socket).map(Path::new),
+            Way::None => return None,
+        };
+        let is_plain = |c: char| c.is_alphanumeric() || "/._+@-".contains(c);
+        let mut paths = [self.directory].into_iter().chain(other);
+        paths.find(|path| !path.to_str().is_some_and(|text| text.chars().all(is_plain)))
+    }
+
     /// deploy/compose.yaml with this directory and this engine.
     pub(super) fn compose(&self) -> File {
         let mut text = COMPOSE.to_owned();

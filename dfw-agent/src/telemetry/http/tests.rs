@@ -103,6 +103,7 @@ async fn what_everybody_may_ask() {
         "POST /v1/forget",
         "POST /v1/observe",
         "POST /v1/explain",
+        "POST /v1/suggest",
         "POST /v1/reload",
         "POST /v1/mode",
         "POST /v1/stop",

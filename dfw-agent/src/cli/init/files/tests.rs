@@ -87,6 +87,42 @@ fn another_place_and_engine_are_named_where_each_way_looks() {
     );
 }
 
+/// Each means something else to systemd or to YAML.
+#[test]
+fn a_path_that_cannot_stand_in_a_unit_or_compose_file_is_told() {
+    let none = Settings::default();
+    let unwritable = |directory: &str, wanted: &Settings, way| {
+        let place = place(Path::new(directory), None, &none, wanted);
+        place.unwritable(way).map(Path::to_path_buf)
+    };
+    for bad in [
+        "/srv/my dfw",
+        "/srv/50%i",
+        "/srv/$HOME",
+        "/srv/a: b",
+        "/srv/a:b",
+        "/srv/a #b",
+        "/srv/\"x",
+        "/srv/a\nUser=x",
+    ] {
+        for way in [Way::Unit, Way::Compose] {
+            assert_eq!(unwritable(bad, &none, way), Some(bad.into()), "{way:?}");
+        }
+        assert_eq!(unwritable(bad, &none, Way::None), None);
+    }
+    let other = Settings {
+        docker_host: Some("unix:///run/$x.sock".to_owned()),
+        ..Settings::default()
+    };
+    assert_eq!(
+        unwritable("/etc/dfw", &other, Way::Compose),
+        Some("/run/$x.sock".into())
+    );
+    for way in [Way::Unit, Way::Compose] {
+        assert_eq!(unwritable("/srv/dfw-0.1_a+b@c", &none, way), None);
+    }
+}
+
 #[test]
 fn a_configuration_that_is_there_only_gets_the_lines_that_it_lacks() {
     let none = Settings::default();
