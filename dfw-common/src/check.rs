@@ -301,6 +301,8 @@ checks! {
 
     /// Nobody takes another's room among what was seen.
     SeenRoom, "seen-room";
+    /// Only who dialled is believed that he did.
+    SeenOpener, "seen-opener";
 
     /// Only endpoints pass the bridge of an enforcing node.
     BackstopManaged, "backstop-managed";

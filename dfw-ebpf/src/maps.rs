@@ -238,10 +238,13 @@ impl Env for Kernel {
         // word that says that it is not comes last, so that nobody takes what was here before for this flow.
         unsafe {
             (*entry).flow = *flow;
-            (*entry).key = FlowKey {
-                network: ANY_NETWORK,
-                ..*key
-            };
+            // One after the other: as a whole it would take a copy on the stack. What is not named is always zero.
+            (*entry).key.low = key.low;
+            (*entry).key.high = key.high;
+            (*entry).key.low_port = key.low_port;
+            (*entry).key.high_port = key.high_port;
+            (*entry).key.protocol = key.protocol;
+            (*entry).key.asker = key.asker;
             set_network(entry, key.network);
         }
         hint(key, flow.ring);

@@ -267,7 +267,8 @@ fn unopened(case: &Case, headers: &Headers, j: &mut Judgement) -> Outcome {
         // A connection that slept while dfw came, say. Who enforces drops it. Only who dialled is believed that he did: anybody
         // may send what looks like a server's answer, and gets a RST from a client's port.
         j.opener = opener_of(headers, true, true);
-        if j.opener != opener::INITIATOR || headers.flags & tcp::RST != 0 {
+        let is_own_word = j.opener == opener::INITIATOR && headers.flags & tcp::RST == 0;
+        if Check::SeenOpener.finds(!is_own_word) {
             j.opener = opener::UNKNOWN;
         }
         j.is_new = false;
