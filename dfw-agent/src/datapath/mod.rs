@@ -50,6 +50,7 @@ use self::{
     watch::MapPins,
 };
 use crate::{
+    memory,
     model::{Detour, Role, XdpMode},
     policy::{Blocks, Compiled, Held},
     reconcile::{self, Applied, Attached, Tampering},
@@ -116,7 +117,11 @@ impl Datapath {
         let programs = load::programs(&mut object)?;
         let twins = {
             let (pins, ids) = (pins.clone(), load::map_ids(&object)?);
-            Twins::Coming(spawn(move || load::twins(&pins, options, &ids)))
+            Twins::Coming(spawn(move || {
+                let twins = load::twins(&pins, options, &ids);
+                memory::give_back();
+                twins
+            }))
         };
         let capacities = (
             tables::capacity_of(&object, layout::POLICY)?,

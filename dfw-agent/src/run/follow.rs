@@ -22,6 +22,7 @@ use crate::{
     config::Origin,
     datapath::{Datapath, Events, Traces, load, seen::Sightings},
     exit::{ExitCode, Failure},
+    memory,
     model::View,
     policy::{Compiler, InForce, RuleTexts},
     reconcile::{Attached, Observer, Progress, Reconciler},
@@ -359,6 +360,7 @@ impl Follower {
         }
         self.published.view.send_replace(Arc::new(pass.view));
         self.metrics.observe_reconcile(began.elapsed());
+        memory::give_back();
         due
     }
 

@@ -31,6 +31,7 @@ use crate::{
         load::{self, LoadError},
     },
     exit::{ExitCode, Failure},
+    memory,
     model::View,
     policy::{NodePolicy, RuleTexts},
     reconcile::Edge,
@@ -57,6 +58,7 @@ const TEST_VERSION: &str = "DFW_TEST_ABI_VERSION";
 /// # Errors
 /// What is missing or taken, with the remedy. Nothing was touched then that was in force before.
 pub fn run(config: Config) -> Result<(), Failure> {
+    memory::hold_little();
     let runtime = runtime()?;
     // Everything that can be refused comes before the first touch of the kernel.
     let tcp = runtime.block_on(listen::bind_tcp(config.listen))?;
