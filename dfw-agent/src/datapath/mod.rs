@@ -6,6 +6,7 @@ pub mod figures;
 pub mod links;
 mod lists;
 pub mod load;
+pub mod memory;
 mod mirror;
 pub mod rings;
 pub mod seen;
@@ -49,7 +50,6 @@ use self::{
     watch::MapPins,
 };
 use crate::{
-    memory,
     model::{Detour, Role, XdpMode},
     policy::{Blocks, Compiled, Held},
     reconcile::{self, Applied, Attached, Tampering},
