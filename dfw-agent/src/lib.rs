@@ -7,7 +7,6 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod exit;
-pub mod memory;
 pub mod model;
 pub mod policy;
 pub mod reconcile;

@@ -7,6 +7,7 @@ mod flows;
 pub mod links;
 mod lists;
 pub mod load;
+pub mod memory;
 mod mirror;
 pub mod rings;
 pub mod seen;
@@ -50,7 +51,6 @@ use self::{
     watch::MapPins,
 };
 use crate::{
-    memory,
     model::{Detour, Role, XdpMode},
     policy::{Blocks, Compiled, Held},
     reconcile::{self, Applied, Attached, Tampering},

@@ -20,9 +20,8 @@ use tokio::{
 use self::orders::Desk;
 use crate::{
     config::Origin,
-    datapath::{Datapath, Events, Traces, load, seen::Sightings},
+    datapath::{Datapath, Events, Traces, load, memory, seen::Sightings},
     exit::{ExitCode, Failure},
-    memory,
     model::View,
     policy::{Compiler, InForce, RuleTexts},
     reconcile::{Attached, Observer, Progress, Reconciler},

@@ -29,9 +29,9 @@ use crate::{
     datapath::{
         self,
         load::{self, LoadError},
+        memory,
     },
     exit::{ExitCode, Failure},
-    memory,
     model::View,
     policy::{NodePolicy, RuleTexts},
     reconcile::Edge,
