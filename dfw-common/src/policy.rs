@@ -99,31 +99,31 @@ fn header_key(policy: u32, identity: u32, direction: Direction) -> PolicyKey {
     }
 }
 
-/// The header for a peer, and the identity under which its entries stand. No header is the same as one that denies.
+/// The header for a peer; its key is left with the identity under which the entries stand. No header is the same as one that
+/// denies.
 #[inline(always)]
-fn header<E: Env>(env: &E, policy: u32, identity: u32, direction: Direction) -> (PolicyEntry, u32) {
-    if let Some(found) = env.policy(&header_key(policy, identity, direction)) {
-        return (found, identity);
+fn header<E: Env>(env: &E, key: &mut PolicyKey) -> PolicyEntry {
+    if let Some(found) = env.policy(key) {
+        return found;
     }
-    match env.policy(&header_key(policy, IDENTITY_OTHER, direction)) {
-        Some(found) => (found, IDENTITY_OTHER),
-        None => (PolicyEntry::NOTHING, IDENTITY_OTHER),
-    }
+    key.identity = IDENTITY_OTHER;
+    env.policy(key).unwrap_or(PolicyEntry::NOTHING)
 }
 
 /// Whether some rule lets the two talk at all, in this direction: what address resolution needs to know.
 #[inline(never)]
 pub fn some_allowed<E: Env>(env: &E, policy: u32, identity: u32, direction: Direction) -> bool {
-    header(env, policy, identity, direction).0.flags & PolicyEntry::SOME_ALLOWED != 0
+    let mut key = header_key(policy, identity, direction);
+    header(env, &mut key).flags & PolicyEntry::SOME_ALLOWED != 0
 }
 
 /// Asks the rules. One header and as many exact probes as there are port prefix lengths in use; the number of rules,
 /// peers and endpoints does not matter.
 #[inline(always)]
 pub fn ask<E: Env>(env: &E, question: &Question) -> Ruling {
-    let (header, identity) = header(env, question.policy, question.identity, question.direction);
+    let mut key = header_key(question.policy, question.identity, question.direction);
+    let header = header(env, &mut key);
     let mut found = header;
-    let mut key = header_key(question.policy, identity, question.direction);
     key.protocol = question.protocol;
     // Entries are disjoint, so the order of the probes does not matter; exact ports are the commonest.
     for step in 0..=16u32 {
