@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use aya::maps::{Array, HashMap};
+use dfw_agent::policy::Blocks;
 use dfw_common::{
     decide::Hook,
     key::PolicyKey,
@@ -142,6 +143,16 @@ impl<'k> Twin<'k> {
         (self.tables, self.rules) = (tables, rules);
     }
 
+    /// Puts a deny list in force, and the subnets.
+    pub(super) fn list(&mut self, denied: &Blocks, subnets: &Blocks) {
+        let (of_denied, of_subnets) = (1, 2);
+        self.tables.uplink.denied = denied.list(of_denied);
+        self.tables.uplink.subnets = subnets.list(of_subnets);
+        let blocks = denied.numbered(of_denied);
+        self.tables.blocks = blocks.chain(subnets.numbered(of_subnets)).collect();
+        self.kernel.write(&self.tables);
+    }
+
     /// Nothing happens for so many milliseconds.
     pub(super) fn wait(&mut self, milliseconds: u32) {
         self.node.wait(milliseconds.into());
@@ -221,7 +232,7 @@ pub(super) fn spot(at: At) -> Spot {
     match at {
         At::Bridge(Hook::From) => Spot::Up(BRIDGE),
         At::Bridge(Hook::To) => Spot::Down(BRIDGE),
-        At::Uplink => panic!("the oracle does not read what holds at uplinks"),
+        At::Uplink => panic!("uplinks have a campaign of their own"),
         At::Endpoint(place) => match place.hook {
             Hook::From => Spot::Sends(place.ifindex),
             Hook::To => Spot::Receives {
