@@ -1,12 +1,12 @@
 //! The kernel's maps and the oracle's node, with the same contents.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::maps::{Array, HashMap};
 use dfw_agent::policy::Blocks;
 use dfw_common::{
     decide::Hook,
-    key::PolicyKey,
+    key::{ANY_NETWORK, AddressKey, PolicyKey},
     maps,
     plain::Tables,
     reason::{Direction, Verdict},
@@ -45,7 +45,24 @@ fn tables() -> Tables {
         endpoint.ring_mask = QUOTA - 1;
         endpoint.redirects = 1;
     }
+    for family in Family::ALL {
+        let addressed = |ip: IpAddr| AddressKey {
+            network: ANY_NETWORK,
+            addr: ip.into(),
+        };
+        let gateway = tables.addresses[&addressed(Who::Host.ip(family))];
+        let own = addressed(outside(family));
+        tables.addresses.insert(own, gateway);
+    }
     tables
+}
+
+/// The host's address where the world is.
+pub(super) fn outside(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, 1).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    }
 }
 
 impl<'k> Twin<'k> {
@@ -190,6 +207,8 @@ fn known(tables: &Tables, rules: &[Rule]) -> Known {
         host: vec![
             (None, Who::Host.ip(Family::V4)),
             (None, Who::Host.ip(Family::V6)),
+            (None, outside(Family::V4)),
+            (None, outside(Family::V6)),
             (Some(BRIDGE), Who::Host.link_local().into()),
         ],
         subnets: vec![

@@ -10,7 +10,10 @@ use dfw_agent::{datapath::load::Options, policy::Blocks};
 use dfw_common::reason::Reason;
 use dfw_tests::campaign;
 
-use super::{hex, twin::Twin};
+use super::{
+    hex,
+    twin::{Twin, outside},
+};
 use crate::{
     corpus::{Corpus, Random},
     kernel,
@@ -71,7 +74,11 @@ fn episode(twin: &mut Twin<'_>, corpus: &Corpus, number: u32, met: &mut BTreeMap
             twin.change(&mut random);
         }
         let (_, mut frame) = corpus.frame(&mut random);
-        readdress(&mut frame, &denied, &mut random);
+        match random.below(4) {
+            0 | 1 => resource(&mut frame, &denied, &mut random),
+            2 => inwards(&mut frame, &mut random),
+            _ => {}
+        }
         if !state::takes(&frame) {
             continue;
         }
@@ -136,20 +143,51 @@ fn any(family: Family, random: &mut Random) -> IpAddr {
     }
 }
 
-/// Gives half of all packets a source in a denied net or, by one bit, beside it.
-fn readdress(frame: &mut [u8], denied: &[Net], random: &mut Random) {
-    if denied.is_empty() || random.below(2) == 0 {
+/// Gives a packet a source in a denied net or, by one bit, beside it.
+fn resource(frame: &mut [u8], denied: &[Net], random: &mut Random) {
+    if denied.is_empty() {
         return;
     }
     let (base, _) = *random.of(denied);
-    let (start, mut octets) = match (frame.get(12..14), base) {
+    let bit = random.below(if base.is_ipv4() { 32 } else { 128 });
+    put(frame, End::Source, base, Some(bit));
+}
+
+/// Sends a packet from the world, or from this host's own address, to somebody in a container's subnet.
+fn inwards(frame: &mut [u8], random: &mut Random) {
+    let receiver = *random.of(&[Who::A, Who::B, Who::C, Who::D, Who::E, Who::Nobody]);
+    let sender = *random.of(&[Who::World, Who::Denied, Who::Host]);
+    for family in Family::ALL {
+        let source = match sender {
+            Who::Host => outside(family),
+            _ => sender.ip(family),
+        };
+        put(frame, End::Source, source, None);
+        put(frame, End::Destination, receiver.ip(family), None);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// Puts an address into a packet of its family, with one bit of it turned over.
+fn put(frame: &mut [u8], end: End, address: IpAddr, bit: Option<usize>) {
+    let (start, mut octets) = match (frame.get(12..14), address) {
         (Some([8, 0]), IpAddr::V4(v4)) => (26, v4.octets().to_vec()),
         (Some([0x86, 0xdd]), IpAddr::V6(v6)) => (22, v6.octets().to_vec()),
         _ => return,
     };
-    let bit = random.below(octets.len() * 8);
-    octets[bit / 8] ^= 0x80 >> (bit % 8);
-    if let Some(source) = frame.get_mut(start..start + octets.len()) {
-        source.copy_from_slice(&octets);
+    if let Some(bit) = bit {
+        octets[bit / 8] ^= 0x80 >> (bit % 8);
+    }
+    let start = match end {
+        End::Source => start,
+        End::Destination => start + octets.len(),
+    };
+    if let Some(place) = frame.get_mut(start..start + octets.len()) {
+        place.copy_from_slice(&octets);
     }
 }
