@@ -156,12 +156,9 @@ fn resource(frame: &mut [u8], denied: &[Net], random: &mut Random) {
 /// Sends a packet from the world, or from this host's own address, to somebody in a container's subnet.
 fn inwards(frame: &mut [u8], random: &mut Random) {
     let receiver = *random.of(&[Who::A, Who::B, Who::C, Who::D, Who::E, Who::Nobody]);
-    let sender = *random.of(&[Who::World, Who::Denied, Who::Host]);
+    let sender = *random.of(&[Some(Who::World), Some(Who::Denied), None]);
     for family in Family::ALL {
-        let source = match sender {
-            Who::Host => outside(family),
-            _ => sender.ip(family),
-        };
+        let source = sender.map_or_else(|| outside(family), |sender| sender.ip(family));
         put(frame, End::Source, source, None);
         put(frame, End::Destination, receiver.ip(family), None);
     }
