@@ -63,14 +63,14 @@ fn inside<E: Env>(env: &E, headers: &Headers) -> Option<Reason> {
             .then_some(Reason::Unmanaged);
     };
     let endpoint = env.endpoint(target.ifindex)?;
-    // Routers that no rule names report on allowed flows.
-    if endpoint.mode != mode::ENFORCE || icmp(headers) == Icmp::Error {
+    if endpoint.mode != mode::ENFORCE {
         return None;
     }
     let sender = env.classify(endpoint.network, &headers.source);
     match sender.kind {
         kind::HOST if Check::UplinkHost.finds(true) => Some(Reason::SpoofedAddress),
-        kind::WORLD => {
+        // Routers that no rule names report on allowed flows.
+        kind::WORLD if icmp(headers) != Icmp::Error => {
             let may = |direction| some_allowed(env, endpoint.policy, sender.identity, direction);
             let may_meet = may(Direction::Ingress) || may(Direction::Egress);
             Check::UplinkRules

@@ -108,7 +108,7 @@ const CAMPAIGNS: &[Campaign] = &[
     },
     Campaign {
         name: "fuzz",
-        shows: "50 million packets through the programs and through an independent oracle: the same verdicts",
+        shows: "60 million packets through the programs, uplinks too, and through an independent oracle: the same verdicts",
         work: Tests("verdicts", "oracle"),
     },
     Campaign {

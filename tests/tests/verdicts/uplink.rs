@@ -211,6 +211,10 @@ fn receivers(family: Family) -> Vec<Row> {
         upper: icmp(protocol, unreachable, 0, &[&[0; 4], &quoted[14..]].concat()),
         ..to(E)
     };
+    let error_of_host = Ip {
+        source: outside(family),
+        ..error.clone()
+    };
     let (protocol, echo, _) = family.icmp();
     let ping = Ip {
         upper: icmp(protocol, echo, 0, &[0; 4]),
@@ -278,6 +282,13 @@ fn receivers(family: Family) -> Vec<Row> {
             "as this host to a container",
             At::Uplink,
             at(family, outside(family), B.ip(family)),
+            deny(Reason::SpoofedAddress),
+        )
+        .written(own),
+        row(
+            "as this host to a container, a report on a flow",
+            At::Uplink,
+            error_of_host,
             deny(Reason::SpoofedAddress),
         )
         .written(own),

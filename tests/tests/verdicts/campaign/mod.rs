@@ -1,6 +1,7 @@
 //! Any frames through the kernel and through the oracle: for each the same verdict and the same counts, by the million.
 
 mod twin;
+mod uplink;
 
 use std::{
     collections::BTreeMap,

@@ -1,11 +1,12 @@
 //! The kernel's maps and the oracle's node, with the same contents.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::maps::{Array, HashMap};
+use dfw_agent::policy::Blocks;
 use dfw_common::{
     decide::Hook,
-    key::PolicyKey,
+    key::{ANY_NETWORK, AddressKey, PolicyKey},
     maps,
     plain::Tables,
     reason::{Direction, Verdict},
@@ -44,7 +45,24 @@ fn tables() -> Tables {
         endpoint.ring_mask = QUOTA - 1;
         endpoint.redirects = 1;
     }
+    for family in Family::ALL {
+        let addressed = |ip: IpAddr| AddressKey {
+            network: ANY_NETWORK,
+            addr: ip.into(),
+        };
+        let gateway = tables.addresses[&addressed(Who::Host.ip(family))];
+        let own = addressed(outside(family));
+        tables.addresses.insert(own, gateway);
+    }
     tables
+}
+
+/// The host's address where the world is.
+pub(super) fn outside(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, 1).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    }
 }
 
 impl<'k> Twin<'k> {
@@ -142,6 +160,16 @@ impl<'k> Twin<'k> {
         (self.tables, self.rules) = (tables, rules);
     }
 
+    /// Puts a deny list in force, and the subnets.
+    pub(super) fn list(&mut self, denied: &Blocks, subnets: &Blocks) {
+        let (of_denied, of_subnets) = (1, 2);
+        self.tables.uplink.denied = denied.list(of_denied);
+        self.tables.uplink.subnets = subnets.list(of_subnets);
+        let blocks = denied.numbered(of_denied);
+        self.tables.blocks = blocks.chain(subnets.numbered(of_subnets)).collect();
+        self.kernel.write(&self.tables);
+    }
+
     /// Nothing happens for so many milliseconds.
     pub(super) fn wait(&mut self, milliseconds: u32) {
         self.node.wait(milliseconds.into());
@@ -176,6 +204,8 @@ fn known(tables: &Tables, rules: &[Rule]) -> Known {
         host: vec![
             (None, Who::Host.ip(Family::V4)),
             (None, Who::Host.ip(Family::V6)),
+            (None, outside(Family::V4)),
+            (None, outside(Family::V6)),
             (Some(BRIDGE), Who::Host.link_local().into()),
         ],
         subnets: vec![
@@ -218,7 +248,7 @@ pub(super) fn spot(at: At) -> Spot {
     match at {
         At::Bridge(Hook::From) => Spot::Up(BRIDGE),
         At::Bridge(Hook::To) => Spot::Down(BRIDGE),
-        At::Uplink => panic!("the oracle does not read what holds at uplinks"),
+        At::Uplink => panic!("uplinks have a campaign of their own"),
         At::Endpoint(place) => match place.hook {
             Hook::From => Spot::Sends(place.ifindex),
             Hook::To => Spot::Receives {

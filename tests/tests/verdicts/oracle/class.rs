@@ -137,7 +137,7 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// Whether the first bits of two addresses of one family are the same.
-fn covers(base: IpAddr, bits: u8, address: IpAddr) -> bool {
+pub(super) fn covers(base: IpAddr, bits: u8, address: IpAddr) -> bool {
     match (base, address) {
         (IpAddr::V4(base), IpAddr::V4(address)) => {
             let differ = u32::from(base) ^ u32::from(address);

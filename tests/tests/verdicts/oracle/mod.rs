@@ -6,6 +6,7 @@ mod flow;
 mod guard;
 mod link;
 mod read;
+mod uplink;
 
 use std::{collections::HashMap, net::IpAddr};
 
