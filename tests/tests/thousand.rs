@@ -23,8 +23,6 @@ const SWITCH: &str = "/sys/kernel/rcu_expedited";
 /// Much more than the aim, which is printed beside the figure: other tests may be running.
 const COLD_START: Duration = Duration::from_secs(60);
 const RESIDENT_KIB: u64 = 64 * 1024;
-/// Three times the aim for an endpoint: pages of code that only one of the two agents has touched are counted too.
-const EACH_KIB: u64 = 24;
 
 /// Descriptors of the agent by kind, and pins by directory.
 fn handles(agent: &Agent<'_>) -> BTreeMap<String, usize> {
@@ -163,7 +161,8 @@ fn many_endpoints_come_and_go() {
     let grown = process::resident_kib(agent.pid()).saturating_sub(with_few);
     let each = grown / (endpoints - TRIED) as u64;
     println!("an endpoint takes {each} KiB (aim: 8)");
-    assert!(each <= EACH_KIB, "{each} KiB");
+    // Pages of code that only one of the two agents has touched are counted too, and weigh more among few.
+    assert!(each <= scale(48, 24), "{each} KiB");
     // USER_HZ is 100 on every architecture that dfw runs on.
     println!(
         "at rest the agent takes {:.1} % of a CPU",
