@@ -24,9 +24,9 @@ pub mod state {
 /// Positions of the ring that one placement looks at. Each placement has its own, so two CPUs never take the same.
 pub const RING_WINDOW: u32 = 4;
 
-/// The key of the flow a packet belongs to, and whether its source is the low end.
+/// Writes the key of the flow a packet belongs to; whether its source is the low end. (To return a key would take stack.)
 #[inline(always)]
-pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
+pub fn write_key(headers: &Headers, network: NetworkId, key: &mut FlowKey) -> bool {
     // An echo reply's identifier stands where the request's does: both are the asker's port.
     let kind = icmp(headers);
     let (source_port, destination_port) = match kind {
@@ -50,33 +50,29 @@ pub fn key_of(headers: &Headers, network: NetworkId) -> (FlowKey, bool) {
             2 - u8::from(low)
         }
     };
-    let key = FlowKey {
-        low: if low {
-            headers.source
-        } else {
-            headers.destination
-        },
-        high: if low {
-            headers.destination
-        } else {
-            headers.source
-        },
-        low_port: if low { source_port } else { destination_port },
-        high_port: if low { destination_port } else { source_port },
-        network: if Check::FlowNetwork.finds(true) {
-            network
-        } else {
-            ANY_NETWORK
-        },
-        protocol: headers.protocol,
-        asker: if Check::FlowAsker.finds(true) {
-            asker
-        } else {
-            0
-        },
-        ..FlowKey::NONE
+    (key.low, key.high) = if low {
+        (headers.source, headers.destination)
+    } else {
+        (headers.destination, headers.source)
     };
-    (key, low)
+    (key.low_port, key.high_port) = if low {
+        (source_port, destination_port)
+    } else {
+        (destination_port, source_port)
+    };
+    key.network = if Check::FlowNetwork.finds(true) {
+        network
+    } else {
+        ANY_NETWORK
+    };
+    key.protocol = headers.protocol;
+    key.asker = if Check::FlowAsker.finds(true) {
+        asker
+    } else {
+        0
+    };
+    key.pad = [0; 6];
+    low
 }
 
 /// Whether a packet asks for a judgement of its own, whatever flow there is: a TCP SYN.

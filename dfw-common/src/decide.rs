@@ -226,6 +226,7 @@ impl Scratch {
                 opener: opener::UNKNOWN,
                 lesson: learn::lesson::NOTHING,
                 is_new: false,
+                is_adopted: false,
                 bridged: 0,
                 stale: Judgement::NOWHERE,
             },

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::{
     addr::{Addr, Mac},
-    conntrack::{self, RING_WINDOW, is_expired, key_of, state},
+    conntrack::{self, RING_WINDOW, is_expired, state, write_key},
     decide::{Hook, Outcome, Place, Scratch, decide},
     env::Env as _,
     key::{FlowKey, proto},
@@ -143,6 +143,12 @@ fn headers(ips: [u32; 2], ports: [u16; 2], protocol: u8) -> Headers {
     }
 }
 
+fn key_of(headers: &Headers, network: u32) -> (FlowKey, bool) {
+    let mut key = FlowKey::NONE;
+    let source_is_low = write_key(headers, network, &mut key);
+    (key, source_is_low)
+}
+
 proptest! {
     #[test]
     fn both_directions_have_one_key(ips: [u32; 2], ports: [u16; 2], protocol in prop::sample::select(&[6, 17, 132, 47][..])) {
@@ -185,7 +191,7 @@ proptest! {
         let tables = Tables { settings, ..Tables::default() };
         let mut env = Plain::new(tables, 4 * PART as usize);
         for (owner, port, answered) in opened {
-            let key = FlowKey { low_port: port, network: owner + 1, protocol: proto::TCP, ..key_of(&Headers::NONE, 1).0 };
+            let key = FlowKey { low_port: port, network: owner + 1, protocol: proto::TCP, ..FlowKey::NONE };
             let others = |env: &Plain| env.flows.keys().filter(|held| held.network != owner + 1).count();
             let before = others(&env);
             let position = conntrack::place(&mut env, owner + 1, owner * PART, PART - 1);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     check::Check,
-    conntrack::{is_expired, is_syn, key_of, next_state, state},
+    conntrack::{is_expired, is_syn, next_state, state, write_key},
     env::Env,
     key::FlowKey,
     packet::Headers,
@@ -36,8 +36,7 @@ pub(super) fn established<E: Env>(
     key: &mut FlowKey,
     outcome: &mut Outcome,
 ) -> Passage {
-    let source_is_low;
-    (*key, source_is_low) = key_of(headers, me.network);
+    let source_is_low = write_key(headers, me.network, key);
     let settings = env.settings();
     let now = env.now();
     let Some(flow) = env.flow(key) else {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     check::Check,
-    conntrack::{is_expired, is_syn, key_of, may_open, next_state, state},
+    conntrack::{is_expired, is_syn, may_open, next_state, state, write_key},
     env::Env,
     key::{FlowKey, proto},
     packet::{Headers, tcp},
@@ -41,6 +41,8 @@ pub(crate) struct Judgement {
     /// What is to be learned of the packet if it passes, and whether it opened a flow.
     pub(super) lesson: u8,
     pub(super) is_new: bool,
+    /// Whether it is of a connection that is older than dfw, and taken in.
+    pub(super) is_adopted: bool,
     /// As [`Flow::bridged`], after this packet.
     pub(super) bridged: u8,
     /// Where in the ring a flow lies that has the key and is none any more, or [`Judgement::NOWHERE`].
@@ -76,11 +78,10 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     j.bridged = u8::from(matches!(case.hook, Hook::To));
     j.stale = Judgement::NOWHERE;
     reset(j);
-    let source_is_low;
-    (*key, source_is_low) = key_of(headers, case.me.network);
+    let source_is_low = write_key(headers, case.me.network, key);
+    j.is_new = true;
+    j.is_adopted = false;
     let mut is_known = false;
-    let mut is_new = true;
-    let mut is_adopted = false;
     if !case.has_no_flow
         && let Some(flow) = env.flow(key)
     {
@@ -98,7 +99,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
                 if !from_initiator {
                     j.bridged = flow.bridged;
                 }
-                is_new = restarts(flow, headers);
+                j.is_new = restarts(flow, headers);
             }
         }
         if !is_known {
@@ -118,7 +119,7 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     } else if Check::AdoptTcp.holds(headers.protocol == proto::TCP)
         && Check::AdoptWindow.holds(is_young)
     {
-        is_adopted = adopt(env, case, headers, j);
+        j.is_adopted = adopt(env, case, headers, j);
     } else {
         return unopened(case, headers, j);
     }
@@ -126,7 +127,6 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
     if !is_known || is_syn(headers) {
         j.opener = opener_of(headers, is_young, j.from_initiator);
     }
-    j.is_new = is_new;
     j.lesson = lesson_of(case, j);
     if Check::Denied.finds(j.is_denied) {
         return denied(case, j);
@@ -145,11 +145,11 @@ fn judged<E: Env>(env: &mut E, scratch: &mut Scratch) -> Outcome {
         refresh(flow, case, headers, j, now);
     }
     let mut outcome = Outcome {
-        is_new,
+        is_new: j.is_new,
         own: own_tally(&case.me, &mine, j.from_initiator),
         ..Outcome::PASS
     };
-    if is_adopted {
+    if j.is_adopted {
         outcome.own.reason = Reason::Adopted;
     }
     if matches!(case.hook, Hook::From)

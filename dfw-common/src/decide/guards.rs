@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     check::Check,
-    conntrack::{is_expired, key_of},
+    conntrack::{is_expired, write_key},
     env::Env,
     key::{FlowKey, proto},
     neighbour,
@@ -213,8 +213,7 @@ fn related<E: Env, P: Packet>(
     // The error goes to who sent the quoted packet.
     let is_related = match quoted(packet, headers, inner) {
         true if Check::RelatedReceiver.holds(inner.source == headers.destination) => {
-            let source_is_low;
-            (*key, source_is_low) = key_of(inner, case.me.network);
+            let source_is_low = write_key(inner, case.me.network, key);
             match env.flow(key) {
                 Some(flow)
                     if Check::RelatedExpiry.holds(!is_expired(

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use dfw_common::{
-    conntrack::key_of, key::FlowKey, packet::Headers, parse::parse, plain::Tables, reason::Reason,
+    conntrack::write_key, key::FlowKey, packet::Headers, parse::parse, plain::Tables,
+    reason::Reason,
 };
 use dfw_tests::frame::{flags, tcp, udp};
 
@@ -157,7 +158,9 @@ fn who_had_a_place_before_keeps_it() {
 fn key(frame: &[u8]) -> FlowKey {
     let mut headers = Headers::NONE;
     parse(&frame, &mut headers).expect("a whole frame");
-    key_of(&headers, A.network()).0
+    let mut key = FlowKey::NONE;
+    write_key(&headers, A.network(), &mut key);
+    key
 }
 
 #[test]
