@@ -125,11 +125,23 @@ impl FlowKey {
         pad: [0; 6],
     };
 
-    /// The bytes of the key, as they lie in memory.
+    /// The whole key in as few words as hold it; where numbers are little endian, they lie in memory so.
     #[inline(always)]
     const fn words(&self) -> [u64; 6] {
-        // SAFETY: of the same size, without a byte that is not written, and any bits are numbers.
-        unsafe { core::mem::transmute(*self) }
+        const fn pair(low: u32, high: u32) -> u64 {
+            low as u64 | (high as u64) << 32
+        }
+        let ([a, b, c, d], [e, f, g, h]) = (self.low.0, self.high.0);
+        let ports = self.low_port as u32 | (self.high_port as u32) << 16;
+        let rest = self.protocol as u32 | (self.asker as u32) << 8;
+        [
+            pair(a, b),
+            pair(c, d),
+            pair(e, f),
+            pair(g, h),
+            pair(ports, self.network),
+            rest as u64,
+        ]
     }
 
     /// Whether both are one key. In words: a comparison of fields is three times as many instructions.

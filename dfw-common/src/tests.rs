@@ -161,13 +161,19 @@ proptest! {
     }
 
     #[test]
-    fn a_key_is_compared_and_mixed_as_a_whole(ips: [u32; 2], ports: [u16; 2], byte in 0..42usize, bit in 0..8u8) {
+    fn a_key_is_compared_and_mixed_as_a_whole(ips: [u32; 2], ports: [u16; 2], bit in 0..336usize) {
         let key = key_of(&headers(ips, ports, proto::UDP), 7).0;
-        // SAFETY: of the same size; any bytes are a key.
-        let mut bytes: [u8; 48] = unsafe { core::mem::transmute(key) };
-        bytes[byte] ^= 1 << bit;
-        // SAFETY: as above.
-        let other: FlowKey = unsafe { core::mem::transmute(bytes) };
+        let mut other = key;
+        let word = 1 << (bit % 32);
+        match bit / 32 {
+            at @ 0..4 => other.low.0[at] ^= word,
+            at @ 4..8 => other.high.0[at - 4] ^= word,
+            8 if bit % 32 < 16 => other.low_port ^= word as u16,
+            8 => other.high_port ^= (word >> 16) as u16,
+            9 => other.network ^= word,
+            _ if bit % 32 < 8 => other.protocol ^= word as u8,
+            _ => other.asker ^= (word >> 8) as u8,
+        }
         prop_assert!(key.is(&key) && !key.is(&other));
         prop_assert!(key.hint() < crate::maps::FLOW_HINTS_LEN);
         prop_assert_ne!(key.hint(), other.hint());
