@@ -80,7 +80,8 @@ pub(crate) const NO_FILTER_NULL: &str = "uplink-null";
 /// Docker as it comes.
 pub(crate) const DOCKER: &str = "docker";
 
-static CONTENDERS: &[Contender] = &[
+/// Each of them.
+pub(crate) static CONTENDERS: &[Contender] = &[
     BASE,
     Contender {
         id: NULL,

@@ -279,6 +279,7 @@ fn expect_counted(stage: &Stage, slices: &[Slice], counted: u64, effort: Effort)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contenders::CONTENDERS;
 
     #[test]
     fn each_pair_comes_in_both_orders() {
@@ -286,5 +287,23 @@ mod tests {
         assert_eq!(order(1, 3), [2, 1, 0]);
         assert_eq!(order(2, 3), [1, 2, 0]);
         assert_eq!(order(3, 3), [0, 2, 1]);
+    }
+
+    #[test]
+    fn everybody_takes_part_and_uplinks_among_themselves() {
+        for contender in CONTENDERS {
+            let is_uplink = matches!(contender.on, On::Uplink { .. });
+            let trials = TRIALS.iter().filter(|trial| trial.takes(contender));
+            let names: Vec<_> = trials.map(|trial| trial.name).collect();
+            assert!(!names.is_empty(), "{}", contender.id);
+            for name in names {
+                assert_eq!(
+                    name.starts_with("uplink"),
+                    is_uplink,
+                    "{name}: {}",
+                    contender.id
+                );
+            }
+        }
     }
 }

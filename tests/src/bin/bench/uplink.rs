@@ -96,3 +96,21 @@ pub(crate) fn nft() -> String {
         set("denied6", "ipv6_addr", &v6)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_names_one_of_both_senders_and_no_host() {
+        let list = list();
+        let is_listed = |address: IpAddr| list.iter().any(|net| net.contains(&address));
+        for (family, is_v4) in [true, false].into_iter().enumerate() {
+            assert_eq!(list[family].addr().is_ipv4(), is_v4);
+            assert!(!is_listed(for_listed(is_v4)));
+            for text in [HOST[family], STRANGER[family]] {
+                assert!(!is_listed(text.parse().expect("an address")), "{text}");
+            }
+        }
+    }
+}

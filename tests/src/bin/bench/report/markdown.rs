@@ -114,7 +114,7 @@ fn method(text: &mut String, results: &Results) {
         text,
         "- {} UTC, {} rounds, {} ms each measurement\n\n\
          Client and server are processes pinned to processor {}; agents and engines run on the others. Everybody has a host of its own\n\
-         (a network namespace with a bridge), all of them there from the beginning to the end. In each round everybody is measured once in\n\
+         (a network namespace with a bridge, or with an uplink), all of them there from the beginning to the end. In each round everybody is measured once in\n\
          each trial, one after the other; each second round goes backwards, and each pair of rounds begins with somebody else. A ratio\n\
          is the median over the rounds, with its 95 % interval by order statistics. The null pair is a plain bridge against another plain\n\
          bridge, and an uplink without a filter against another one: ratios that are nearer to 1 than its interval reaches, or whose own interval has 1 in it, are called equal. The rules\n\
