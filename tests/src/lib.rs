@@ -20,6 +20,7 @@ pub mod leaks;
 pub mod machine;
 pub mod namespace;
 pub mod oracle;
+pub mod prefixes;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

@@ -37,10 +37,14 @@ fn a_short_run_measures_everybody_and_reports() {
         "iptables-10k",
         "dfw",
         "drop-dfw",
+        "uplink-null",
+        "uplink-nft",
+        "uplink-dfw-native",
+        "uplink-dfw-generic",
     ] {
         assert!(names("id").contains(id), "{id}: {:?}", names("id"));
     }
-    assert_eq!(names("trial").len(), 8, "{:?}", names("trial"));
+    assert_eq!(names("trial").len(), 12, "{:?}", names("trial"));
     for slice in slices {
         assert!(
             slice["rate"].as_f64().is_some_and(|rate| rate > 0.0),
@@ -64,7 +68,13 @@ fn a_short_run_measures_everybody_and_reports() {
         .arg(&cost);
     process::run(report.arg("--out").arg(&out).arg("--readme").arg(&readme));
     let text = fs::read_to_string(out.join("performance.md")).expect("it was written");
-    for said in ["emulation", "null pair", "br_netfilter", "Linux "] {
+    for said in [
+        "emulation",
+        "null pair",
+        "br_netfilter",
+        "Linux ",
+        "reported, no aim",
+    ] {
         assert!(text.contains(said), "{said}: not in\n{text}");
     }
     let plots = text

@@ -1,12 +1,14 @@
 //! Who is measured: nothing at all, what users run today, and dfw.
 
-use dfw_tests::{Agent, process, scratch::Scratch};
+use dfw_tests::{Agent, prefixes, process, scratch::Scratch};
 
 use crate::{
     emulations, interrupt,
     results::Description,
     rival::Rival,
-    stage::{End, Stage},
+    rounds::Trial,
+    stage::{End, On, Stage},
+    uplink,
 };
 
 /// One of them.
@@ -16,8 +18,8 @@ pub(crate) struct Contender {
     title: &'static str,
     /// For people who want to know exactly.
     made: &'static str,
-    /// On containers of a Docker engine of its own; else on plain namespaces.
-    pub(crate) on_engine: bool,
+    /// Between what ends.
+    pub(crate) on: On,
     /// About as many rules of its server, where dfw judges.
     pub(crate) rules: usize,
     law: Law,
@@ -61,7 +63,7 @@ const BASE: Contender = Contender {
     id: PLAIN,
     title: "plain bridge",
     made: "two namespaces on a bridge, `bridge-nf-call-iptables` off, no rules",
-    on_engine: false,
+    on: On::Bridge,
     rules: 0,
     law: Law::None,
     passes: true,
@@ -72,10 +74,14 @@ const BASE: Contender = Contender {
 pub(crate) const PLAIN: &str = "plain";
 /// The same once more: what a difference of that size is worth.
 pub(crate) const NULL: &str = "null";
+/// What everybody at an uplink is compared with, and the same once more.
+pub(crate) const NO_FILTER: &str = "uplink-plain";
+pub(crate) const NO_FILTER_NULL: &str = "uplink-null";
 /// Docker as it comes.
 pub(crate) const DOCKER: &str = "docker";
 
-static CONTENDERS: &[Contender] = &[
+/// Each of them.
+pub(crate) static CONTENDERS: &[Contender] = &[
     BASE,
     Contender {
         id: NULL,
@@ -87,7 +93,7 @@ static CONTENDERS: &[Contender] = &[
         id: DOCKER,
         title: "Docker's default",
         made: "two containers on the default bridge of an engine of its own, its own rules: br_netfilter, conntrack, masquerade",
-        on_engine: true,
+        on: On::Engine,
         law: Law::Docker,
         ..BASE
     },
@@ -170,7 +176,7 @@ static CONTENDERS: &[Contender] = &[
         id: "docker-dfw",
         title: "dfw on Docker's default",
         made: "dfw for two containers on the default bridge of an engine of its own",
-        on_engine: true,
+        on: On::Engine,
         law: Law::Dfw(&["--fast-path", "on"]),
         is_among_few: false,
         ..BASE
@@ -200,7 +206,48 @@ static CONTENDERS: &[Contender] = &[
         passes: false,
         ..BASE
     },
+    Contender {
+        id: NO_FILTER,
+        title: "uplink without a filter",
+        made: "the host's NIC is one end of a veth, the sender beyond it; what a rule would drop comes to a closed port, and the stack answers SYNs",
+        on: UPLINK,
+        ..BASE
+    },
+    Contender {
+        id: NO_FILTER_NULL,
+        title: "uplink without a filter again (null pair)",
+        made: "another one of the same",
+        on: UPLINK,
+        ..BASE
+    },
+    Contender {
+        id: "uplink-nft",
+        title: "nftables netdev ingress set",
+        made: "interval sets of 100 000 prefixes, half of them IPv6, in a chain of netdev ingress",
+        on: UPLINK,
+        law: Law::Nft(|_| uplink::nft()),
+        ..BASE
+    },
+    Contender {
+        id: "uplink-dfw-native",
+        title: "dfw --uplink, native",
+        made: "the agent with the same prefixes in `deny`; XDP in the driver, with what that costs a veth",
+        on: UPLINK,
+        law: Law::Dfw(&[]),
+        ..BASE
+    },
+    Contender {
+        id: "uplink-dfw-generic",
+        title: "dfw --uplink, generic",
+        made: "the same on a NIC whose driver has no XDP: a veth whose peer has two queues",
+        on: On::Uplink { queues: 2 },
+        law: Law::Dfw(&[]),
+        ..BASE
+    },
 ];
+
+/// The driver has XDP.
+const UPLINK: On = On::Uplink { queues: 1 };
 
 impl Contender {
     /// For the record.
@@ -214,7 +261,7 @@ impl Contender {
 
     /// Whether its rules know IPv6 as they know IPv4.
     pub(crate) fn has_ipv6(&self) -> bool {
-        !self.on_engine && matches!(self.law, Law::None | Law::Dfw(_))
+        self.on == On::Bridge && matches!(self.law, Law::None | Law::Dfw(_))
     }
 
     /// Whether it counts packets.
@@ -223,11 +270,14 @@ impl Contender {
     }
 }
 
-/// Builds every stage with its rules, agents aside; fewer when interrupted.
-pub(crate) fn build(field: Field, cpu: usize) -> Vec<Stage> {
-    let contenders = CONTENDERS.iter();
+/// Builds the stage of everybody who takes part, with its rules, agents aside; fewer when interrupted.
+pub(crate) fn build(field: Field, trials: &[&Trial], cpu: usize) -> Vec<Stage> {
+    let contenders = CONTENDERS
+        .iter()
+        .filter(|one| field == Field::All || one.is_among_few)
+        .filter(|one| trials.iter().any(|trial| trial.takes(one)));
     let mut stages = Vec::new();
-    for contender in contenders.filter(|one| field == Field::All || one.is_among_few) {
+    for contender in contenders {
         if interrupt::came() {
             break;
         }
@@ -248,9 +298,17 @@ fn start_agent(stage: &Stage) -> Option<Agent<'_>> {
     let Law::Dfw(arguments) = stage.contender.law else {
         return None;
     };
-    let [option, value] = stage.source();
-    let arguments = [&[option.as_str(), &value], arguments].concat();
+    let own = stage.options();
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let arguments = [&own, arguments].concat();
     let agent = Agent::start(stage.host(), &arguments);
+    if let On::Uplink { queues } = stage.contender.on {
+        let mode = if queues == 1 { "native" } else { "generic" };
+        agent.expect_status("the uplink is as it is called", |status| {
+            status["uplinks"][0]["state"] == mode && status["denied"] == prefixes::PREFIXES
+        });
+        return Some(agent);
+    }
     agent.expect_ready("both ends", 2);
     if stage.contender.passes {
         let is_off = arguments.contains(&"off");
@@ -277,7 +335,8 @@ impl Stage {
             Law::Nft(text) => (["nft", "-f"], text(&ends)),
             Law::Iptables(text) => (["iptables-legacy-restore", "--noflush"], text(&ends)),
         };
-        if !text.starts_with(emulations::BRIDGE_TABLE) {
+        let is_bridged = self.contender.on != UPLINK;
+        if is_bridged && !text.starts_with(emulations::BRIDGE_TABLE) {
             self.host().sysctl("bridge/bridge-nf-call-iptables", "1");
         }
         let scratch = Scratch::new();
@@ -296,7 +355,11 @@ impl Stage {
                 metrics.sum("dfw_packets_total", &[]) as u64
             }
             // `counter packets 12 bytes 34`
-            Law::Nft(_) => sum_of(&self.host().run("nft list ruleset"), "packets ", ' '),
+            Law::Nft(_) => sum_of(
+                &self.host().run("nft --terse list ruleset"),
+                "packets ",
+                ' ',
+            ),
             // `[12:34] -A …`
             Law::Iptables(_) => sum_of(
                 &self.host().run("iptables-legacy-save --counters"),

@@ -11,6 +11,7 @@ mod rival;
 mod rounds;
 mod stage;
 mod statistics;
+mod uplink;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -19,7 +20,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     contenders::Field,
     results::{Results, Settings},
-    rounds::Effort,
+    rounds::{Effort, TRIALS, Trial},
 };
 
 #[derive(Parser)]
@@ -42,6 +43,9 @@ enum Task {
         /// Only those without which there is no comparison.
         #[arg(long)]
         few: bool,
+        /// Only this trial and who takes part in it, by its name in the raw data: `uplink`, say. Several are possible.
+        #[arg(long, value_name = "TRIAL", value_delimiter = ',', value_parser = trial)]
+        only: Vec<&'static Trial>,
         /// Where to.
         #[arg(long)]
         out: PathBuf,
@@ -69,8 +73,16 @@ fn main() -> ExitCode {
             pairs,
             slice,
             few,
+            only,
             out,
-        } => traffic(pairs, Duration::from_millis(slice), few, &out),
+        } => {
+            let trials = if only.is_empty() {
+                TRIALS.iter().collect()
+            } else {
+                only
+            };
+            traffic(pairs, Duration::from_millis(slice), few, &trials, &out)
+        }
         Task::Report {
             traffic,
             cost,
@@ -83,16 +95,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn traffic(pairs: u32, slice: Duration, few: bool, out: &PathBuf) -> ExitCode {
+fn trial(name: &str) -> Result<&'static Trial, String> {
+    let found = TRIALS.iter().find(|trial| trial.name == name);
+    found.ok_or_else(|| format!("is none of {}", TRIALS.map(|trial| trial.name).join(", ")))
+}
+
+fn traffic(
+    pairs: u32,
+    slice: Duration,
+    few: bool,
+    trials: &[&'static Trial],
+    out: &PathBuf,
+) -> ExitCode {
     interrupt::watch();
     let cpu = machine::set_one_cpu_apart();
     let field = if few { Field::Few } else { Field::All };
     let effort = Effort { pairs, slice, cpu };
-    let stages = contenders::build(field, cpu);
+    let stages = contenders::build(field, trials, cpu);
     let (versions, began) = (machine::versions(&stages), machine::date());
     let slices = {
         let agents = contenders::start_agents(&stages);
-        rounds::run(&stages, &agents, effort)
+        rounds::run(&stages, &agents, trials, effort)
     };
     let Some(slices) = slices else {
         eprintln!("interrupted: nothing is written, everything is being removed");

@@ -56,4 +56,9 @@ impl Results {
         let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
+    /// The title of a contender, for tables and plots.
+    pub(crate) fn title<'a>(&'a self, id: &'a str) -> &'a str {
+        let found = self.contenders.iter().find(|contender| contender.id == id);
+        found.map_or(id, |contender| &contender.title)
+    }
 }

@@ -10,9 +10,11 @@ use dfw_probe::traffic::{Measured, Mode};
 use dfw_tests::{Agent, process};
 
 use crate::{
+    contenders::Contender,
     interrupt, machine,
     results::Slice,
-    stage::{DENIED_PORT, PORT, Stage},
+    stage::{DENIED_PORT, On, PORT, Stage},
+    uplink,
 };
 
 /// How much is measured.
@@ -41,10 +43,18 @@ enum What {
     V6(Mode),
     /// Frames of new flows that are denied, as fast as they can be sent.
     Denied,
+    /// The same from outside, of one whom a list of many prefixes names.
+    Listed {
+        is_v4: bool,
+    },
+    /// Datagrams from outside, of one whom it does not name.
+    Stranger {
+        is_v4: bool,
+    },
 }
 
 /// Each of them.
-pub(crate) const TRIALS: [Trial; 8] = [
+pub(crate) const TRIALS: [Trial; 12] = [
     Trial {
         name: "rr",
         title: "requests over one connection (RR)",
@@ -93,15 +103,41 @@ pub(crate) const TRIALS: [Trial; 8] = [
         unit: "packets/s",
         what: What::Denied,
     },
+    Trial {
+        name: "uplink",
+        title: "packets of a denied source at an uplink",
+        unit: "packets/s",
+        what: What::Listed { is_v4: true },
+    },
+    Trial {
+        name: "uplink6",
+        title: "packets of a denied source at an uplink over IPv6",
+        unit: "packets/s",
+        what: What::Listed { is_v4: false },
+    },
+    Trial {
+        name: "uplink-pass",
+        title: "small UDP datagrams that pass an uplink",
+        unit: "datagrams/s",
+        what: What::Stranger { is_v4: true },
+    },
+    Trial {
+        name: "uplink-pass6",
+        title: "small UDP datagrams that pass an uplink over IPv6",
+        unit: "datagrams/s",
+        what: What::Stranger { is_v4: false },
+    },
 ];
 
 impl Trial {
-    fn takes(&self, stage: &Stage) -> bool {
-        let contender = stage.contender;
-        match self.what {
-            What::V4(_) => contender.passes,
-            What::V6(_) => contender.passes && contender.has_ipv6(),
-            What::Denied => !contender.passes,
+    /// Whether somebody takes part in it.
+    pub(crate) fn takes(&self, contender: &Contender) -> bool {
+        match (self.what, contender.on) {
+            (What::Listed { .. } | What::Stranger { .. }, on) => matches!(on, On::Uplink { .. }),
+            (_, On::Uplink { .. }) => false,
+            (What::V4(_), _) => contender.passes,
+            (What::V6(_), _) => contender.passes && contender.has_ipv6(),
+            (What::Denied, _) => !contender.passes,
         }
     }
 
@@ -112,18 +148,23 @@ impl Trial {
         probe.args(arguments).arg(env!("DFW_PROBE"));
         let server = stage.server();
         let milliseconds = effort.slice.as_millis().to_string();
+        let v6 = || server.v6.expect("only those with IPv6 are asked");
         let (mode, address) = match self.what {
-            What::V4(mode) => (mode, server.v4),
-            What::V6(mode) => (mode, server.v6.expect("only those with IPv6 are asked")),
-            What::Denied => {
-                let to = SocketAddr::new(server.v4, DENIED_PORT);
-                probe.args(["blast", &milliseconds, &format!("{to}@{}", server.mac())]);
-                let sent: f64 = printed(&mut probe)?.trim().parse().expect("a number");
-                return Some(Measured {
-                    rate: sent / effort.slice.as_secs_f64(),
-                    times: None,
-                });
-            }
+            What::V4(mode) => (Some(mode), server.v4),
+            What::V6(mode) => (Some(mode), v6()),
+            What::Denied => (None, server.v4),
+            What::Listed { is_v4 } => (None, uplink::for_listed(is_v4)),
+            What::Stranger { is_v4: true } => (Some(Mode::Datagrams), server.v4),
+            What::Stranger { is_v4: false } => (Some(Mode::Datagrams), v6()),
+        };
+        let Some(mode) = mode else {
+            let to = SocketAddr::new(address, DENIED_PORT);
+            probe.args(["blast", &milliseconds, &format!("{to}@{}", server.mac())]);
+            let sent: f64 = printed(&mut probe)?.trim().parse().expect("a number");
+            return Some(Measured {
+                rate: sent / effort.slice.as_secs_f64(),
+                times: None,
+            });
         };
         let to = SocketAddr::new(address, PORT).to_string();
         probe.args(["load", mode.name(), &to, &milliseconds]);
@@ -154,6 +195,7 @@ fn printed(command: &mut Command) -> Option<String> {
 pub(crate) fn run(
     stages: &[Stage],
     agents: &[Option<Agent<'_>>],
+    trials: &[&Trial],
     effort: Effort,
 ) -> Option<Vec<Slice>> {
     let mut slices = Vec::new();
@@ -161,10 +203,10 @@ pub(crate) fn run(
     for round in 0..effort.pairs {
         let counted: Vec<_> = counters(stages, agents);
         let first = slices.len();
-        for trial in TRIALS {
+        for trial in trials {
             for at in order(round, stages.len()) {
                 let stage = &stages[at];
-                if !trial.takes(stage) {
+                if !trial.takes(stage.contender) {
                     continue;
                 }
                 let measured = trial.run(stage, effort)?;
@@ -220,7 +262,7 @@ fn expect_counted(stage: &Stage, slices: &[Slice], counted: u64, effort: Effort)
         .map(|slice| {
             let packets = match slice.trial.as_str() {
                 "rr" | "crr" => 2.0,
-                "udp" | "drop" => 1.0,
+                "udp" | "drop" | "uplink" | "uplink6" => 1.0,
                 _ => 0.0,
             };
             packets * slice.rate * effort.slice.as_secs_f64()
@@ -237,6 +279,7 @@ fn expect_counted(stage: &Stage, slices: &[Slice], counted: u64, effort: Effort)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contenders::CONTENDERS;
 
     #[test]
     fn each_pair_comes_in_both_orders() {
@@ -244,5 +287,23 @@ mod tests {
         assert_eq!(order(1, 3), [2, 1, 0]);
         assert_eq!(order(2, 3), [1, 2, 0]);
         assert_eq!(order(3, 3), [0, 2, 1]);
+    }
+
+    #[test]
+    fn everybody_takes_part_and_uplinks_among_themselves() {
+        for contender in CONTENDERS {
+            let is_uplink = matches!(contender.on, On::Uplink { .. });
+            let trials = TRIALS.iter().filter(|trial| trial.takes(contender));
+            let names: Vec<_> = trials.map(|trial| trial.name).collect();
+            assert!(!names.is_empty(), "{}", contender.id);
+            for name in names {
+                assert_eq!(
+                    name.starts_with("uplink"),
+                    is_uplink,
+                    "{name}: {}",
+                    contender.id
+                );
+            }
+        }
     }
 }

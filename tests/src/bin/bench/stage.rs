@@ -1,4 +1,5 @@
-//! A host with a bridge, a client and a server on it: plain namespaces, or two containers of an engine.
+//! A host with a bridge, a client and a server on it: plain namespaces, or two containers of an engine. Or a host with an uplink, the
+//! client beyond it and the server on the host.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use dfw_tests::{
     scratch::Scratch,
 };
 
-use crate::{contenders::Contender, machine, rival::Rival};
+use crate::{contenders::Contender, machine, rival::Rival, uplink};
 
 /// Where the server serves.
 pub(crate) const PORT: u16 = 5201;
@@ -28,8 +29,25 @@ pub(crate) struct Stage {
     _logs: Scratch,
 }
 
+/// Between what ends packets go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    /// Plain namespaces on a bridge.
+    Bridge,
+    /// Containers of a Docker engine of its own.
+    Engine,
+    /// A namespace beyond the host's NIC, with so many queues, and the host.
+    Uplink { queues: u8 },
+}
+
 enum Place {
     Engine(Engine),
+    Uplink {
+        _outside: Namespace,
+        inventory: Inventory,
+        policy: Scratch,
+        host: Namespace,
+    },
     Namespaces {
         _endpoints: [Endpoint; 2],
         inventory: Inventory,
@@ -49,10 +67,10 @@ impl Stage {
     /// Makes one; `rules` are those that the server has besides the one that lets the client in.
     pub(crate) fn new(contender: &'static Contender, cpu: usize) -> Self {
         let labels = labels(contender.rules);
-        let (place, ends) = if contender.on_engine {
-            on_engine(&labels)
-        } else {
-            on_namespaces(&labels)
+        let (place, ends) = match contender.on {
+            On::Bridge => on_namespaces(&labels),
+            On::Engine => on_engine(&labels),
+            On::Uplink { queues } => on_uplink(queues),
         };
         for end in &ends {
             // No connection waits for the port of one that was just closed.
@@ -88,7 +106,7 @@ impl Stage {
     pub(crate) fn host(&self) -> &Namespace {
         match &self.place {
             Place::Engine(engine) => engine.host(),
-            Place::Namespaces { host, .. } => host,
+            Place::Namespaces { host, .. } | Place::Uplink { host, .. } => host,
         }
     }
 
@@ -96,16 +114,23 @@ impl Stage {
     pub(crate) fn engine(&self) -> Option<&Engine> {
         match &self.place {
             Place::Engine(engine) => Some(engine),
-            Place::Namespaces { .. } => None,
+            Place::Namespaces { .. } | Place::Uplink { .. } => None,
         }
     }
 
-    /// What tells an agent where the endpoints are.
-    pub(crate) fn source(&self) -> [String; 2] {
-        match &self.place {
+    /// What tells an agent where the endpoints are, and what it does besides.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let [option, value] = match &self.place {
             Place::Engine(engine) => ["--docker-host".to_owned(), engine.socket()],
-            Place::Namespaces { inventory, .. } => ["--inventory".to_owned(), inventory.argument()],
+            Place::Namespaces { inventory, .. } | Place::Uplink { inventory, .. } => {
+                ["--inventory".to_owned(), inventory.argument()]
+            }
+        };
+        let mut options = vec![option, value];
+        if let Place::Uplink { policy, .. } = &self.place {
+            options.extend(uplink::options(policy));
         }
+        options
     }
 
     pub(crate) fn client(&self) -> &End {
@@ -193,6 +218,21 @@ fn on_namespaces(labels: &[Labels; 2]) -> (Place, [End; 2]) {
     let place = Place::Namespaces {
         _endpoints: endpoints,
         inventory,
+        host,
+    };
+    (place, ends)
+}
+
+/// No container is on it: what an uplink does is for the host too.
+fn on_uplink(queues: u8) -> (Place, [End; 2]) {
+    let (host, outside) = (Namespace::new(), Namespace::new());
+    let ends = uplink::plug(&host, &outside, queues);
+    let policy = Scratch::new();
+    uplink::write_policy(&policy);
+    let place = Place::Uplink {
+        _outside: outside,
+        inventory: Inventory::new(),
+        policy,
         host,
     };
     (place, ends)

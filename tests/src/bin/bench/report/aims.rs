@@ -3,6 +3,7 @@
 use dfw_tests::cost::Aim;
 
 use super::ratios::Of;
+use crate::contenders::NO_FILTER;
 
 /// One comparison that matters.
 pub(crate) struct Comparison {
@@ -10,7 +11,8 @@ pub(crate) struct Comparison {
     pub(crate) trial: &'static str,
     pub(crate) id: &'static str,
     pub(crate) to: &'static str,
-    pub(crate) aim: Aim,
+    /// None is aimed at where it is reported only.
+    pub(crate) aim: Option<Aim>,
 }
 
 const fn rate(
@@ -24,7 +26,17 @@ const fn rate(
         trial,
         id,
         to,
-        aim: Aim::AtLeast(at_least),
+        aim: Some(Aim::AtLeast(at_least)),
+    }
+}
+
+const fn reported(id: &'static str, to: &'static str, trial: &'static str) -> Comparison {
+    Comparison {
+        of: Of::Rate,
+        trial,
+        id,
+        to,
+        aim: None,
     }
 }
 
@@ -39,7 +51,7 @@ pub(crate) const COMPARISONS: &[Comparison] = &[
         trial: "rr",
         id: "dfw",
         to: "plain",
-        aim: Aim::AtMost(1.05),
+        aim: Some(Aim::AtMost(1.05)),
     },
     rate("dfw-off", "plain", "rr", 0.97),
     rate("dfw-off", "plain", "crr", 0.95),
@@ -56,4 +68,16 @@ pub(crate) const COMPARISONS: &[Comparison] = &[
     rate("dfw-10k", "iptables-10k", "udp", 10.0),
     rate("drop-dfw", "drop-nft-ip", "drop", 1.25),
     rate("drop-dfw", "drop-nft-bridge", "drop", 1.25),
+    reported("uplink-dfw-native", "uplink-nft", "uplink"),
+    reported("uplink-dfw-generic", "uplink-nft", "uplink"),
+    reported("uplink-dfw-native", "uplink-nft", "uplink6"),
+    reported("uplink-dfw-generic", "uplink-nft", "uplink6"),
+    reported("uplink-dfw-native", "uplink-nft", "uplink-pass"),
+    reported("uplink-dfw-generic", "uplink-nft", "uplink-pass"),
+    reported("uplink-dfw-native", "uplink-nft", "uplink-pass6"),
+    reported("uplink-dfw-generic", "uplink-nft", "uplink-pass6"),
+    reported("uplink-dfw-native", NO_FILTER, "uplink-pass"),
+    reported("uplink-dfw-native", NO_FILTER, "uplink-pass6"),
+    reported("uplink-dfw-generic", NO_FILTER, "uplink-pass"),
+    reported("uplink-dfw-generic", NO_FILTER, "uplink-pass6"),
 ];

@@ -84,11 +84,14 @@ pub(crate) fn report(results: &Results, cost: &Cost, short: &str, plots: &[Plot]
     contenders(&mut text, &results.contenders);
     comparisons(&mut text, results);
     for trial in TRIALS {
+        let Some(base) = results.base(trial.name) else {
+            continue;
+        };
         let _ = writeln!(text, "## {}\n", capital(trial.title));
         for plot in plots.iter().filter(|plot| plot.about == trial.name) {
             let _ = writeln!(text, "![{}]({})\n", plot.title, plot.file);
         }
-        of_trial(&mut text, results, trial.name, trial.unit);
+        of_trial(&mut text, results, base, trial.name, trial.unit);
     }
     packets(&mut text, cost, plots);
     figures(&mut text, cost);
@@ -111,12 +114,12 @@ fn method(text: &mut String, results: &Results) {
         text,
         "- {} UTC, {} rounds, {} ms each measurement\n\n\
          Client and server are processes pinned to processor {}; agents and engines run on the others. Everybody has a host of its own\n\
-         (a network namespace with a bridge), all of them there from the beginning to the end. In each round everybody is measured once in\n\
+         (a network namespace with a bridge, or with an uplink), all of them there from the beginning to the end. In each round everybody is measured once in\n\
          each trial, one after the other; each second round goes backwards, and each pair of rounds begins with somebody else. A ratio\n\
          is the median over the rounds, with its 95 % interval by order statistics. The null pair is a plain bridge against another plain\n\
-         bridge: ratios that are nearer to 1 than its interval reaches, or whose own interval has 1 in it, are called equal. The rules\n\
+         bridge, and an uplink without a filter against another one: ratios that are nearer to 1 than its interval reaches, or whose own interval has 1 in it, are called equal. The rules\n\
          of everybody who has some must have counted the packets of the round, or the run is void. `bpf_stats_enabled` is off. There are two\n\
-         baselines: the plain bridge, and Docker's default, which is what most hosts run.\n",
+         baselines: the plain bridge, and Docker's default, which is what most hosts run. At uplinks there is one: no filter.\n",
         settings.date, settings.pairs, settings.slice_ms, settings.cpu
     );
 }
@@ -127,14 +130,6 @@ fn contenders(text: &mut String, contenders: &[Description]) {
         row(text, &[contender.title.clone(), contender.made.clone()]);
     }
     text.push('\n');
-}
-
-fn title<'a>(results: &'a Results, id: &'a str) -> &'a str {
-    let found = results
-        .contenders
-        .iter()
-        .find(|contender| contender.id == id);
-    found.map_or(id, |contender| &contender.title)
 }
 
 /// Against whom, and whether it is what was aimed at.
@@ -160,22 +155,21 @@ fn comparisons(text: &mut String, results: &Results) {
             Of::Median => format!("{trial}, median latency"),
             Of::P99 => format!("{trial}, p99 latency"),
         };
-        let outcome = if aim.is_met(ratio.median) {
-            "met"
-        } else if ratio.is_equal(&results.null(trial, of)) {
-            "missed: equal"
-        } else {
-            "missed"
+        let outcome = match aim {
+            None => "reported, no aim",
+            Some(aim) if aim.is_met(ratio.median) => "met",
+            Some(_) if ratio.is_equal(&results.null(trial, of)) => "missed: equal",
+            Some(_) => "missed",
         };
         row(
             text,
             &[
-                title(results, id).to_owned(),
-                title(results, to).to_owned(),
+                results.title(id).to_owned(),
+                results.title(to).to_owned(),
                 what,
                 format!("{:.2}", ratio.median),
                 interval(&ratio),
-                aim.to_string(),
+                aim.map_or(String::new(), |aim| aim.to_string()),
                 outcome.to_owned(),
             ],
         );
@@ -187,14 +181,9 @@ fn interval(estimate: &Estimate) -> String {
     format!("{:.2}–{:.2}", estimate.low, estimate.high)
 }
 
-fn of_trial(text: &mut String, results: &Results, trial: &str, unit: &str) {
-    let base = if results.absolute(trial, PLAIN, Of::Rate).is_some() {
-        PLAIN
-    } else {
-        "drop-nft-ip"
-    };
+fn of_trial(text: &mut String, results: &Results, base: &str, trial: &str, unit: &str) {
     let has_times = results.absolute(trial, base, Of::P99).is_some();
-    let over = format!("over {}", title(results, base));
+    let over = format!("over {}", results.title(base));
     let mut columns = vec!["who", unit, over.as_str(), "95 %", ""];
     if has_times {
         columns.extend(["median µs", "p99 µs", "p99 over it"]);

@@ -4,7 +4,7 @@ use dfw_tests::cost::{Cost, Varied};
 use plotters::prelude::*;
 
 use super::ratios::Of;
-use crate::{contenders::PLAIN, results::Results, rounds::TRIALS, statistics::Estimate};
+use crate::{results::Results, rounds::TRIALS, statistics::Estimate};
 
 /// A drawing.
 pub(crate) struct Plot {
@@ -44,20 +44,21 @@ pub(crate) fn all(results: &Results, cost: &Cost) -> Vec<Plot> {
 }
 
 fn of_trial(results: &Results, trial: &str, title: &str) -> Option<Plot> {
+    let base = results.base(trial)?;
     let bars: Vec<_> = results
         .contenders
         .iter()
+        .filter(|contender| contender.id != base)
         .filter_map(|contender| {
-            let ratio = results.ratio(trial, &contender.id, PLAIN, Of::Rate)?;
+            let ratio = results.ratio(trial, &contender.id, base, Of::Rate)?;
             Some((
                 contender.title.as_str(),
                 contender.id.contains("dfw"),
                 ratio,
             ))
         })
-        .filter(|(name, ..)| *name != "plain bridge")
         .collect();
-    let title = format!("{title}: rate over a plain bridge");
+    let title = format!("{title}: rate over {}", results.title(base));
     (!bars.is_empty()).then(|| Plot {
         file: format!("performance-{trial}.svg"),
         svg: draw_bars(&title, &bars),

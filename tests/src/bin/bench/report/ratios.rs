@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    contenders::{NULL, PLAIN},
+    contenders::{NO_FILTER, NO_FILTER_NULL, NULL, PLAIN},
     results::{Results, Slice},
     statistics::Estimate,
 };
@@ -50,6 +50,14 @@ impl Results {
         Estimate::of(ratios.collect())
     }
 
+    /// Whom everybody in a trial is compared with; none where nobody was measured.
+    pub(crate) fn base(&self, trial: &str) -> Option<&'static str> {
+        let bases = [PLAIN, NO_FILTER, "drop-nft-ip"];
+        bases
+            .into_iter()
+            .find(|id| self.absolute(trial, id, Of::Rate).is_some())
+    }
+
     /// The null pair's; where there is none, nothing is taken for equal but what has 1 in its interval.
     pub(crate) fn null(&self, trial: &str, of: Of) -> Estimate {
         let exact = Estimate {
@@ -57,6 +65,10 @@ impl Results {
             low: 1.0,
             high: 1.0,
         };
-        self.ratio(trial, NULL, PLAIN, of).unwrap_or(exact)
+        let pairs = [(NULL, PLAIN), (NO_FILTER_NULL, NO_FILTER)];
+        let measured = pairs
+            .into_iter()
+            .find_map(|(id, to)| self.ratio(trial, id, to, of));
+        measured.unwrap_or(exact)
     }
 }
