@@ -231,7 +231,7 @@ impl Env for Kernel {
         let Some(entry) = FLOW_RING.get_ptr_mut(flow.ring) else {
             return false;
         };
-        if FLOWS.insert(key, &flow.ring, 0).is_err() {
+        if FLOWS.insert(key, flow.ring, 0).is_err() {
             return false;
         }
         // SAFETY: inside a map element; this position is this placement's alone (conntrack::RING_WINDOW), and free. The
