@@ -37,7 +37,7 @@ pub struct Figures {
     counters: PerCpuArray<MapData, Count>,
     endpoints: PerCpuArray<MapData, u64>,
     budget: PerCpuArray<MapData, EventBudget>,
-    flows: Mutex<Flows<MapData>>,
+    flows: Mutex<Flows>,
     sightings: Arc<Sightings>,
     flow_capacity: u64,
     policy_capacity: u64,

@@ -1,7 +1,5 @@
 //! The flow table: positions by key, and the flows at their positions.
 
-use std::borrow::Borrow;
-
 use aya::maps::{Array, HashMap, MapData, MapError};
 use dfw_common::{
     key::FlowKey,
@@ -9,16 +7,16 @@ use dfw_common::{
 };
 
 /// Both maps of the table.
-pub(super) struct Flows<M> {
-    positions: HashMap<M, FlowKey, u32>,
-    ring: Array<M, RingEntry>,
+pub(super) struct Flows {
+    positions: HashMap<MapData, FlowKey, u32>,
+    ring: Array<MapData, RingEntry>,
 }
 
-impl<M: Borrow<MapData>> Flows<M> {
+impl Flows {
     /// Of the maps FLOWS and FLOW_RING.
     pub(super) const fn new(
-        positions: HashMap<M, FlowKey, u32>,
-        ring: Array<M, RingEntry>,
+        positions: HashMap<MapData, FlowKey, u32>,
+        ring: Array<MapData, RingEntry>,
     ) -> Self {
         Self { positions, ring }
     }
@@ -38,9 +36,7 @@ impl<M: Borrow<MapData>> Flows<M> {
             entry.key.is(&key).then_some((key, entry.flow))
         })
     }
-}
 
-impl Flows<MapData> {
     /// Removes the position of a flow that is over, or whose ends are not there any more: the datapath takes it for none
     /// anyway, and gives its position to another.
     ///

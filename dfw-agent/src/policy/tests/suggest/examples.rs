@@ -4,12 +4,27 @@ use insta::assert_snapshot;
 
 use super::{ask, learned, shop, suggested, told, value, wish};
 use crate::{
-    model::{Container, Endpoint, Unanswerable},
+    model::{Container, Endpoint, Inventory, Unanswerable},
     policy::{
         Form, Mode, Wish,
         tests::{file::with_file, node::options},
     },
 };
+
+/// What `cache` is told when everybody has come to it: the project and the stranger, not the network.
+#[track_caller]
+fn assert_everybody_is_named(inventory: Inventory) {
+    let all = [
+        "in tcp/1 shop/api",
+        "in tcp/1 shop/db",
+        "in tcp/1 shop/web",
+        "in tcp/1 mon/prometheus",
+    ];
+    assert_eq!(
+        value(inventory, "cache", &all),
+        "tcp/1 from project:shop,service:mon/prometheus"
+    );
+}
 
 #[test]
 fn services_instead_of_addresses() {
@@ -182,16 +197,7 @@ fn a_word_for_several_means_exactly_those() {
         ..inventory.endpoints[0].clone()
     };
     inventory.endpoints.push(leg);
-    let all = [
-        "in tcp/1 shop/api",
-        "in tcp/1 shop/db",
-        "in tcp/1 shop/web",
-        "in tcp/1 mon/prometheus",
-    ];
-    assert_eq!(
-        value(inventory, "cache", &all),
-        "tcp/1 from project:shop,service:mon/prometheus"
-    );
+    assert_everybody_is_named(inventory);
 }
 
 #[test]
@@ -408,14 +414,5 @@ fn who_is_no_container_gets_nothing() {
         ["mon/prometheus", "shop/api", "shop/db", "shop/web", "cache"]
     );
     // It is on the network all the same, which so means more than was seen.
-    let all = [
-        "in tcp/1 shop/api",
-        "in tcp/1 shop/db",
-        "in tcp/1 shop/web",
-        "in tcp/1 mon/prometheus",
-    ];
-    assert_eq!(
-        value(inventory, "cache", &all),
-        "tcp/1 from project:shop,service:mon/prometheus"
-    );
+    assert_everybody_is_named(inventory);
 }
